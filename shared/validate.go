@@ -1,0 +1,162 @@
+package shared
+
+import (
+	"errors"
+	"slices"
+)
+
+// validateSpec is HelperSpec.Validate.
+func validateSpec(s *HelperSpec) error {
+	var errs []error
+	add := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if s.Name != "" || len(s.Command) == 0 {
+		add(ValidateName("helper name", s.Name))
+	}
+	for _, c := range s.Classes {
+		add(c.Validate())
+	}
+	for _, r := range s.Requires {
+		add(ValidateName("required helper's name", r.Name))
+	}
+	if s.Timeout < 0 {
+		add(ErrInvalid.Errorf("timeout %v is negative", s.Timeout))
+	}
+	if sum := s.SHA256; sum != "" {
+		add(ValidateSHA256(sum))
+	}
+	switch s.Load {
+	case "", LoadBoot, LoadDemand, LoadManual:
+	default:
+		add(ErrInvalid.Errorf("load %q must be boot, demand or manual", string(s.Load)))
+	}
+	add(validatePolicy(s.OnFailure, s.OnCause))
+	seen := map[HookPoint]bool{}
+	for _, h := range s.Hooks {
+		add(h.Point.Validate())
+		if seen[h.Point] {
+			add(ErrExist.Errorf("hook %q stands twice", string(h.Point)))
+		}
+		seen[h.Point] = true
+		if h.Timeout < 0 {
+			add(ErrInvalid.Errorf("hook %q: timeout %v is negative", string(h.Point), h.Timeout))
+		}
+		add(validatePolicy(h.OnFailure, h.OnCause))
+	}
+	return errors.Join(errs...)
+}
+
+func validatePolicy(a Action, byCause map[Cause]Action) error {
+	if err := a.Validate(); err != nil {
+		return err
+	}
+	for cause, action := range byCause {
+		if !slices.Contains(Causes, cause) {
+			return ErrInvalid.Errorf("unknown cause %q", string(cause))
+		}
+		if err := action.Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Validate returns ErrInvalid unless a is open, closed or the default.
+func (a Action) Validate() error {
+	switch a {
+	case ActionDefault, Open, Closed:
+		return nil
+	default:
+		return ErrInvalid.Errorf("action %q must be open or closed", string(a))
+	}
+}
+
+// ValidateSHA256 returns ErrInvalid unless sum is 64 hex digits.
+func ValidateSHA256(sum string) error {
+	if len(sum) != 64 {
+		return ErrInvalid.Errorf("sha256 %q must be 64 hex digits, not %d characters", sum, len(sum))
+	}
+	for _, c := range sum {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+			return ErrInvalid.Errorf("sha256 %q must be 64 hex digits; %q is none", sum, c)
+		}
+	}
+	return nil
+}
+
+// Validate checks what a helper says of itself, as untrusted input: names, sizes, doubles, contradictions. All that is wrong is
+// joined into one error.
+func (m *Modinfo) Validate() error {
+	var errs []error
+	add := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	add(ValidateName("helper name", m.Name))
+	if len(m.Classes) > MaxClasses {
+		add(ErrInvalid.Errorf("%d classes, the limit is %d", len(m.Classes), MaxClasses))
+	}
+	for _, c := range m.Classes {
+		add(c.Validate())
+	}
+	add(m.validateHooks())
+	add(m.validateOSD())
+	for _, r := range m.Requires {
+		add(ValidateName("required helper's name", r.Name))
+		if r.Name == m.Name {
+			add(ErrDeadlock.Errorf("%s requires itself: %s → %s", m.Name, m.Name, m.Name))
+		}
+	}
+	for _, p := range m.Properties {
+		add(ValidateName("property", p.Name))
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Modinfo) validateHooks() error {
+	if len(m.Hooks) > MaxHooks {
+		return ErrInvalid.Errorf("%d hooks, the limit is %d", len(m.Hooks), MaxHooks)
+	}
+	type function struct {
+		point HookPoint
+		index uint32
+		udata string
+	}
+	seen := map[function]bool{}
+	for _, h := range m.Hooks {
+		if err := h.Point.Validate(); err != nil {
+			return err
+		}
+		f := function{h.Point, h.Index, string(h.UData)}
+		if seen[f] {
+			return ErrExist.Errorf("hook %d with the same udata stands twice on %s", h.Index, h.Point)
+		}
+		seen[f] = true
+	}
+	return nil
+}
+
+func (m *Modinfo) validateOSD() error {
+	if !m.NeedsOSD {
+		return nil
+	}
+	limit := int(m.OSD.MaxBytes)
+	if limit == 0 {
+		limit = MaxSlot
+	}
+	switch {
+	case len(m.Classes) == 0:
+		return ErrInvalid.Errorf("%s needs object data but follows no class", m.Name)
+	case !m.OSD.HasTemplate && !m.OSD.HasNew:
+		return ErrInvalid.Errorf("%s needs object data but has neither a template nor New", m.Name)
+	case limit > MaxSlot:
+		return ErrTooLarge.Errorf("%s asks for slots of %d bytes, the limit is %d", m.Name, limit, MaxSlot)
+	case len(m.OSD.Template) > limit:
+		return ErrTooLarge.Errorf("the template of %s is %d bytes long, its slots hold %d", m.Name, len(m.OSD.Template), limit)
+	}
+	return m.OSD.Schema.Validate(limit)
+}
