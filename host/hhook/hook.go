@@ -1,0 +1,100 @@
+package hhook
+
+import (
+	"context"
+	"time"
+
+	"github.com/khelp/khelp/host/osd"
+	"github.com/khelp/khelp/shared"
+)
+
+// Target is what a hook calls: a function in this process, or a helper in its own. Its methods are safe for concurrent use.
+type Target interface {
+	// Call runs the hook and waits for it, no longer than the invocation's deadline and ctx allow.
+	Call(ctx context.Context, inv Invocation) Outcome
+	// Queue has the hook run some time, in order with the helper's other calls on the object, and sees to it that Done is called once.
+	// It copies the context. If the queue is full it waits for a place until the deadline.
+	Queue(ctx context.Context, inv Invocation)
+}
+
+// Invocation is one call of one hook on its way to a Target.
+type Invocation struct {
+	Hook     *Hook
+	Object   *osd.Object // nil: none
+	Slot     *osd.Slot   // the helper's data on the object; nil: none
+	Context  []byte      // borrowed until Call or Queue returns
+	Deadline time.Time   // the head's budget ends here; zero on heads whose hooks are all in process
+
+	snap *snapshot // held by a queued invocation until Done
+}
+
+// Done ends a queued invocation: the Target calls it once, with how long the helper took, or 0 if that is not known.
+func (inv Invocation) Done(out Outcome, took time.Duration) {
+	inv.Hook.stats.end(out.Cause, took)
+	inv.snap.release()
+}
+
+// Outcome is what became of one call.
+type Outcome struct {
+	Cause   shared.Cause // CauseNone: the call committed, data and all
+	Err     error        // what went wrong, if Cause is set
+	Reject  bool         // the hook rejects
+	Reason  string       // why
+	Context []byte       // what replaces the context; nil: nothing
+}
+
+// Failed returns the outcome of a call that did not commit.
+func Failed(cause shared.Cause, err error) Outcome { return Outcome{Cause: cause, Err: err} }
+
+// HookConfig describes a hook to be added to a head. Target and Helper are required.
+type HookConfig struct {
+	Helper   string
+	ID       shared.HelperID // also the load order
+	Index    uint32          // the helper's number for the function
+	UData    []byte          // tells hooks with the same function apart
+	NeedsOSD bool            // skipped for objects without a slot
+	InProc   bool            // runs in this process: durations are sampled and there is no deadline
+	Timeout  time.Duration   // of one call; 0: only the head's budget
+	Order    shared.Order
+	Requires []string // helpers whose hooks go first, unless Order says otherwise
+	Policy   Policy
+	Target   Target
+}
+
+// Hook is one function of one helper on one head: struct hookinfo. It is safe for concurrent use.
+type Hook struct {
+	HookConfig
+	stats Stats
+}
+
+// NewHook returns a hook that can be added to one head.
+func NewHook(cfg HookConfig) *Hook { return &Hook{HookConfig: cfg} }
+
+// Stats returns the hook's counters.
+func (h *Hook) Stats() *Stats { return &h.stats }
+
+// same reports whether two hooks are the same function of the same helper with the same udata.
+func (h *Hook) same(other *Hook) bool {
+	return h.ID == other.ID && h.Index == other.Index && string(h.UData) == string(other.UData)
+}
+
+// Verdict is what the run of a head came to.
+type Verdict struct {
+	Rejected bool
+	Helper   string       // who rejected, or whose failure did
+	Cause    shared.Cause // the failure that rejected; CauseNone if the hook itself did
+	Reason   string
+	Context  []byte // on mutable heads, what the hooks made of the context; nil: unchanged
+}
+
+// Err returns nil for a verdict that passes, else an error that wraps shared.ErrRejected.
+func (v Verdict) Err() error {
+	switch {
+	case !v.Rejected:
+		return nil
+	case v.Cause != shared.CauseNone:
+		return shared.ErrRejected.Errorf("rejected because %s failed (%s): %s", v.Helper, v.Cause, v.Reason)
+	default:
+		return shared.ErrRejected.Errorf("rejected by %s: %s", v.Helper, v.Reason)
+	}
+}

@@ -1,0 +1,163 @@
+package hhook
+
+import (
+	"context"
+	"time"
+
+	"github.com/khelp/khelp/host/osd"
+	"github.com/khelp/khelp/shared"
+)
+
+// sampleEvery is how many calls of an in-process hook go by for one that is timed: reading the clock twice costs more than the hook.
+const sampleEvery = 64
+
+// Run passes the point: every hook on it runs with context, in order (hhook_run_hooks). Obj may be nil. Context is borrowed until Run
+// returns. On an async head Run queues and returns, after waiting for a place within the head's budget at most.
+//
+// Run returns within the budget and 20 ms of its entry. The verdict tells whether to go on; the error is ErrClosed on a closed head,
+// and never tells of a hook's failure, which the policy has decided. Safe for concurrent use: runs on one object take turns, in the
+// order in which they came, and runs on different objects go side by side.
+func (h *Head) Run(ctx context.Context, obj *osd.Object, context []byte) (Verdict, error) {
+	s := h.snap.Load()
+	for s != nil && !s.acquire() {
+		s = h.snap.Load()
+	}
+	if s == nil {
+		return Verdict{}, h.closedErr()
+	}
+	defer s.release()
+	var deadline time.Time
+	if s.remote {
+		deadline = time.Now().Add(h.opts.Budget)
+	}
+	if h.opts.Async {
+		h.queue(ctx, s, obj, context, deadline)
+		return Verdict{}, nil
+	}
+	if obj != nil {
+		if !h.lock(ctx, obj, deadline) {
+			return h.failAll(s, obj), nil
+		}
+		defer obj.Unlock()
+	}
+	return h.chain(ctx, s, obj, context, deadline), nil
+}
+
+// closedErr tells a head without hooks from one that is closed.
+func (h *Head) closedErr() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return shared.ErrClosed.Errorf("hook point %s is closed", h.point)
+	}
+	return nil
+}
+
+func (h *Head) lock(ctx context.Context, obj *osd.Object, deadline time.Time) bool {
+	if !deadline.IsZero() {
+		return obj.Lock(ctx, deadline)
+	}
+	if obj.TryLock() {
+		return true
+	}
+	return obj.Lock(ctx, time.Now().Add(h.opts.Budget))
+}
+
+// chain runs the hooks one after another.
+func (h *Head) chain(ctx context.Context, s *snapshot, obj *osd.Object, context []byte, deadline time.Time) Verdict {
+	var v Verdict
+	for i, hook := range s.hooks {
+		inv := Invocation{Hook: hook, Object: obj, Context: context, Deadline: deadline}
+		if obj != nil {
+			inv.Slot = obj.Slot(hook.ID)
+		}
+		if hook.NeedsOSD && inv.Slot == nil {
+			hook.stats.skip()
+			continue
+		}
+		out := hook.call(ctx, inv)
+		if h.judge(&v, hook, &out) {
+			skipRest(s.hooks[i+1:])
+			return v
+		}
+		if h.opts.Mutable && out.Context != nil {
+			context = out.Context
+			v.Context = context
+		}
+	}
+	return v
+}
+
+// judge turns an outcome into the verdict and reports whether the chain ends there.
+func (h *Head) judge(v *Verdict, hook *Hook, out *Outcome) bool {
+	if out.Cause == shared.CauseNone {
+		if h.opts.Kind != Filter || !out.Reject {
+			return false
+		}
+		*v = Verdict{Rejected: true, Helper: hook.Helper, Reason: out.Reason, Context: v.Context}
+		return true
+	}
+	if Decide(h.opts.Kind, hook.Policy, out.Cause) != shared.Closed || h.opts.Kind != Filter {
+		return false
+	}
+	reason := string(out.Cause)
+	if out.Err != nil {
+		reason = out.Err.Error()
+	}
+	*v = Verdict{Rejected: true, Helper: hook.Helper, Cause: out.Cause, Reason: reason, Context: v.Context}
+	return true
+}
+
+// skipRest counts the hooks that a reject kept from being called, so that every helper's counts add up to the points passed.
+func skipRest(hooks []*Hook) {
+	for _, hook := range hooks {
+		hook.stats.skip()
+	}
+}
+
+// failAll is the verdict of a run that did not get the object's turn in time: every hook missed it by timeout.
+func (h *Head) failAll(s *snapshot, obj *osd.Object) Verdict {
+	var v Verdict
+	for i, hook := range s.hooks {
+		if hook.NeedsOSD && obj.Slot(hook.ID) == nil {
+			hook.stats.skip()
+			continue
+		}
+		out := Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("object %d did not become free within %v", obj.ID(), h.opts.Budget))
+		hook.stats.end(out.Cause, 0)
+		if h.judge(&v, hook, &out) {
+			skipRest(s.hooks[i+1:])
+			return v
+		}
+	}
+	return v
+}
+
+// call runs one hook and counts it.
+func (hook *Hook) call(ctx context.Context, inv Invocation) Outcome {
+	if hook.InProc && hook.stats.committed.Load()%sampleEvery != 0 {
+		out := hook.Target.Call(ctx, inv)
+		hook.stats.end(out.Cause, 0)
+		return out
+	}
+	start := time.Now()
+	out := hook.Target.Call(ctx, inv)
+	hook.stats.end(out.Cause, time.Since(start))
+	return out
+}
+
+// queue hands the invocation to every hook's target.
+func (h *Head) queue(ctx context.Context, s *snapshot, obj *osd.Object, context []byte, deadline time.Time) {
+	for _, hook := range s.hooks {
+		inv := Invocation{Hook: hook, Object: obj, Context: context, Deadline: deadline, snap: s}
+		if obj != nil {
+			inv.Slot = obj.Slot(hook.ID)
+		}
+		if hook.NeedsOSD && inv.Slot == nil {
+			hook.stats.skip()
+			continue
+		}
+		s.hold()
+		hook.Target.Queue(ctx, inv)
+	}
+}
