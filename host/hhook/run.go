@@ -11,13 +11,13 @@ import (
 // sampleEvery is how many calls of an in-process hook go by for one that is timed: reading the clock twice costs more than the hook.
 const sampleEvery = 64
 
-// Run passes the point: every hook on it runs with context, in order (hhook_run_hooks). Obj may be nil. Context is borrowed until Run
+// Run passes the point: every hook on it runs with msg as its context, in order (hhook_run_hooks). Obj may be nil. Msg is borrowed until Run
 // returns. On an async head Run queues and returns, after waiting for a place within the head's budget at most.
 //
 // Run returns within the budget and 20 ms of its entry. The verdict tells whether to go on; the error is ErrClosed on a closed head,
 // and never tells of a hook's failure, which the policy has decided. Safe for concurrent use: runs on one object take turns, in the
 // order in which they came, and runs on different objects go side by side.
-func (h *Head) Run(ctx context.Context, obj *osd.Object, context []byte) (Verdict, error) {
+func (h *Head) Run(ctx context.Context, obj *osd.Object, msg []byte) (Verdict, error) {
 	s := h.snap.Load()
 	for s != nil && !s.acquire() {
 		s = h.snap.Load()
@@ -31,7 +31,7 @@ func (h *Head) Run(ctx context.Context, obj *osd.Object, context []byte) (Verdic
 		deadline = time.Now().Add(h.opts.Budget)
 	}
 	if h.opts.Async {
-		h.queue(ctx, s, obj, context, deadline)
+		h.queue(ctx, s, obj, msg, deadline)
 		return Verdict{}, nil
 	}
 	if obj != nil {
@@ -40,7 +40,7 @@ func (h *Head) Run(ctx context.Context, obj *osd.Object, context []byte) (Verdic
 		}
 		defer obj.Unlock()
 	}
-	return h.chain(ctx, s, obj, context, deadline), nil
+	return h.chain(ctx, s, obj, msg, deadline), nil
 }
 
 // closedErr tells a head without hooks from one that is closed.
@@ -64,10 +64,10 @@ func (h *Head) lock(ctx context.Context, obj *osd.Object, deadline time.Time) bo
 }
 
 // chain runs the hooks one after another.
-func (h *Head) chain(ctx context.Context, s *snapshot, obj *osd.Object, context []byte, deadline time.Time) Verdict {
+func (h *Head) chain(ctx context.Context, s *snapshot, obj *osd.Object, msg []byte, deadline time.Time) Verdict {
 	var v Verdict
 	for i, hook := range s.hooks {
-		inv := Invocation{Hook: hook, Object: obj, Context: context, Deadline: deadline}
+		inv := Invocation{Hook: hook, Object: obj, Context: msg, Deadline: deadline}
 		if obj != nil {
 			inv.Slot = obj.Slot(hook.ID)
 		}
@@ -81,8 +81,8 @@ func (h *Head) chain(ctx context.Context, s *snapshot, obj *osd.Object, context 
 			return v
 		}
 		if h.opts.Mutable && out.Context != nil {
-			context = out.Context
-			v.Context = context
+			msg = out.Context
+			v.Context = msg
 		}
 	}
 	return v
@@ -147,9 +147,9 @@ func (hook *Hook) call(ctx context.Context, inv Invocation) Outcome {
 }
 
 // queue hands the invocation to every hook's target.
-func (h *Head) queue(ctx context.Context, s *snapshot, obj *osd.Object, context []byte, deadline time.Time) {
+func (h *Head) queue(ctx context.Context, s *snapshot, obj *osd.Object, msg []byte, deadline time.Time) {
 	for _, hook := range s.hooks {
-		inv := Invocation{Hook: hook, Object: obj, Context: context, Deadline: deadline, snap: s}
+		inv := Invocation{Hook: hook, Object: obj, Context: msg, Deadline: deadline, snap: s}
 		if obj != nil {
 			inv.Slot = obj.Slot(hook.ID)
 		}

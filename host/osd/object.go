@@ -162,7 +162,9 @@ func find(list *[]*Slot, helper shared.HelperID) *Slot {
 
 // Lock takes the object's turn, in which the hooks of one synchronous run go by, in the order of asking. It waits until deadline, or
 // as long as ctx allows if that is zero, and reports whether it has the turn; if so, Unlock gives it back.
-func (o *Object) Lock(ctx context.Context, deadline time.Time) bool { return o.turn.lock(ctx, deadline) }
+func (o *Object) Lock(ctx context.Context, deadline time.Time) bool {
+	return o.turn.lock(ctx, deadline)
+}
 
 // Unlock gives the turn back.
 func (o *Object) Unlock() { o.turn.unlock() }

@@ -1,0 +1,183 @@
+package wire
+
+import (
+	"fmt"
+
+	"github.com/khelp/khelp/shared"
+)
+
+// ModinfoToProto returns the message for m. It shares m's byte slices.
+func ModinfoToProto(m *shared.Modinfo) *Modinfo {
+	out := &Modinfo{
+		Name: m.Name, Version: m.Version, Api: m.API, Description: m.Description,
+		NeedsOsd: m.NeedsOSD, Reads: m.Reads,
+	}
+	for _, c := range m.Classes {
+		out.Classes = append(out.Classes, string(c))
+	}
+	if m.NeedsOSD {
+		out.Osd = osdToProto(&m.OSD)
+	}
+	for _, h := range m.Hooks {
+		out.Hooks = append(out.Hooks, &HookInfo{Point: string(h.Point), Index: h.Index, Udata: h.UData, MaySleep: h.MaySleep})
+	}
+	for _, r := range m.Requires {
+		out.Requires = append(out.Requires, &Requirement{Name: r.Name, Constraint: r.Constraint})
+	}
+	for _, p := range m.Properties {
+		prop := &Property{Name: p.Name, Type: string(p.Type), Required: p.Required, Doc: p.Doc}
+		if p.Default != nil {
+			prop.Default = ValueToProto(p.Default)
+		}
+		out.Properties = append(out.Properties, prop)
+	}
+	for _, s := range m.Sections {
+		out.Sections = append(out.Sections, &Section{Name: s.Name, Data: s.Data})
+	}
+	return out
+}
+
+func osdToProto(o *shared.OSDInfo) *OsdInfo {
+	out := &OsdInfo{HasNew: o.HasNew, HasFree: o.HasFree, MaxBytes: o.MaxBytes, DataVersion: o.DataVersion}
+	if o.HasTemplate {
+		out.Template = append([]byte{}, o.Template...)
+	}
+	for _, f := range o.Schema {
+		out.Schema = append(out.Schema, &Field{Name: f.Name, Type: string(f.Type), Offset: f.Offset, Count: f.Count})
+	}
+	return out
+}
+
+// ModinfoFromProto returns what the message says, unchecked but for the form of property defaults.
+func ModinfoFromProto(m *Modinfo) (*shared.Modinfo, error) {
+	out := &shared.Modinfo{
+		Name: m.GetName(), Version: m.GetVersion(), API: m.GetApi(), Description: m.GetDescription(),
+		NeedsOSD: m.GetNeedsOsd(), Reads: m.GetReads(),
+	}
+	for _, c := range m.GetClasses() {
+		out.Classes = append(out.Classes, shared.Class(c))
+	}
+	if o := m.GetOsd(); o != nil {
+		out.OSD = shared.OSDInfo{
+			Template: o.GetTemplate(), HasTemplate: o.Template != nil, HasNew: o.GetHasNew(), HasFree: o.GetHasFree(),
+			MaxBytes: o.GetMaxBytes(), DataVersion: o.GetDataVersion(),
+		}
+		for _, f := range o.GetSchema() {
+			out.OSD.Schema = append(out.OSD.Schema,
+				shared.Field{Name: f.GetName(), Type: shared.FieldType(f.GetType()), Offset: f.GetOffset(), Count: f.GetCount()})
+		}
+	}
+	for _, h := range m.GetHooks() {
+		out.Hooks = append(out.Hooks, HookInfoFromProto(h))
+	}
+	for _, r := range m.GetRequires() {
+		out.Requires = append(out.Requires, shared.Requirement{Name: r.GetName(), Constraint: r.GetConstraint()})
+	}
+	for _, p := range m.GetProperties() {
+		prop := shared.Property{Name: p.GetName(), Type: shared.PropertyType(p.GetType()), Required: p.GetRequired(), Doc: p.GetDoc()}
+		if p.GetDefault() != nil {
+			v, err := ValueFromProto(p.GetDefault())
+			if err != nil {
+				return nil, &shared.PropertyError{Name: p.GetName(), Err: err}
+			}
+			prop.Default = v
+		}
+		out.Properties = append(out.Properties, prop)
+	}
+	for _, s := range m.GetSections() {
+		out.Sections = append(out.Sections, shared.Section{Name: s.GetName(), Data: s.GetData()})
+	}
+	return out, nil
+}
+
+// HookInfoFromProto returns what the message says.
+func HookInfoFromProto(h *HookInfo) shared.HookInfo {
+	return shared.HookInfo{Point: shared.HookPoint(h.GetPoint()), Index: h.GetIndex(), UData: h.GetUdata(), MaySleep: h.GetMaySleep()}
+}
+
+// ValueToProto returns the message for a property's value: string, bool, int64, float64, int or []any of these. It panics on any
+// other type, which shared.CheckProperties does not let through.
+func ValueToProto(v any) *Value {
+	switch v := v.(type) {
+	case string:
+		return &Value{Kind: &Value_StringValue{v}}
+	case bool:
+		return &Value{Kind: &Value_BoolValue{v}}
+	case int64:
+		return &Value{Kind: &Value_IntValue{v}}
+	case int:
+		return &Value{Kind: &Value_IntValue{int64(v)}}
+	case float64:
+		return &Value{Kind: &Value_FloatValue{v}}
+	case []any:
+		list := &ValueList{}
+		for _, e := range v {
+			list.Values = append(list.Values, ValueToProto(e))
+		}
+		return &Value{Kind: &Value_ListValue{list}}
+	default:
+		panic(fmt.Sprintf("wire: a property cannot be a %T", v))
+	}
+}
+
+// ValueFromProto returns the value of the message. The error is ErrInvalid for a message without one.
+func ValueFromProto(v *Value) (any, error) {
+	switch k := v.GetKind().(type) {
+	case *Value_StringValue:
+		return k.StringValue, nil
+	case *Value_BoolValue:
+		return k.BoolValue, nil
+	case *Value_IntValue:
+		return k.IntValue, nil
+	case *Value_FloatValue:
+		return k.FloatValue, nil
+	case *Value_ListValue:
+		list := make([]any, 0, len(k.ListValue.GetValues()))
+		for _, e := range k.ListValue.GetValues() {
+			if _, nested := e.GetKind().(*Value_ListValue); nested {
+				return nil, shared.ErrInvalid.Errorf("a list within a list")
+			}
+			v, err := ValueFromProto(e)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, v)
+		}
+		return list, nil
+	default:
+		return nil, shared.ErrInvalid.Errorf("a value without a type")
+	}
+}
+
+// PropertiesToProto returns the messages for a set of properties.
+func PropertiesToProto(props map[string]any) map[string]*Value {
+	out := make(map[string]*Value, len(props))
+	for name, v := range props {
+		out[name] = ValueToProto(v)
+	}
+	return out
+}
+
+// PropertiesFromProto returns the values of a set of properties. The error is a *shared.PropertyError.
+func PropertiesFromProto(props map[string]*Value) (map[string]any, error) {
+	out := make(map[string]any, len(props))
+	for name, v := range props {
+		value, err := ValueFromProto(v)
+		if err != nil {
+			return nil, &shared.PropertyError{Name: name, Err: err}
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+// StatusOf returns the message for an error; nil is CODE_OK.
+func StatusOf(err error) *Status {
+	if err == nil {
+		return &Status{}
+	}
+	return &Status{Code: Code(shared.CodeOf(err)), Message: err.Error()}
+}
+
+// Err returns the error that the message stands for, as the same sentinel, or nil.
+func (s *Status) Err() error { return shared.FromCode(shared.Code(s.GetCode()), s.GetMessage()) }
