@@ -78,7 +78,7 @@ func (Direction) EnumDescriptor() ([]byte, []int) {
 // Segment is one event on one connection: one successful read from, or write to, the client's socket; a new connection; a close.
 type Segment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The connection, unique within the process.
+	// The connection: the id of its object, which is never used again while the host lives.
 	Connection uint64 `protobuf:"varint,1,opt,name=connection,proto3" json:"connection,omitempty"`
 	// Address of the client, "host:port".
 	Client string `protobuf:"bytes,2,opt,name=client,proto3" json:"client,omitempty"`
@@ -87,21 +87,25 @@ type Segment struct {
 	// Address of the upstream; empty until connected.
 	Upstream  string    `protobuf:"bytes,4,opt,name=upstream,proto3" json:"upstream,omitempty"`
 	Direction Direction `protobuf:"varint,5,opt,name=direction,proto3,enum=khelp.tcp.v1.Direction" json:"direction,omitempty"`
-	// Bytes of this segment.
+	// Bytes of this segment. 0 for a new connection and for a close.
 	Len uint32 `protobuf:"varint,6,opt,name=len,proto3" json:"len,omitempty"`
 	// Bytes that went the same way before this segment.
 	Offset uint64 `protobuf:"varint,7,opt,name=offset,proto3" json:"offset,omitempty"`
-	// CLOCK_MONOTONIC, nanoseconds.
+	// CLOCK_MONOTONIC in nanoseconds; where the system has no such clock, nanoseconds since the host started.
 	TimeNs uint64 `protobuf:"varint,8,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"`
-	// Absent where the system has none.
+	// State of the client's socket. Absent where the system has none.
 	TcpInfo *TcpInfo `protobuf:"bytes,9,opt,name=tcp_info,json=tcpInfo,proto3" json:"tcp_info,omitempty"`
 	// socket.close: why, empty for an orderly end.
 	Error string `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
 	// socket.close: bytes and segments of the whole connection.
-	BytesIn       uint64 `protobuf:"varint,11,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
-	BytesOut      uint64 `protobuf:"varint,12,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
-	SegmentsIn    uint64 `protobuf:"varint,13,opt,name=segments_in,json=segmentsIn,proto3" json:"segments_in,omitempty"`
-	SegmentsOut   uint64 `protobuf:"varint,14,opt,name=segments_out,json=segmentsOut,proto3" json:"segments_out,omitempty"`
+	BytesIn     uint64 `protobuf:"varint,11,opt,name=bytes_in,json=bytesIn,proto3" json:"bytes_in,omitempty"`
+	BytesOut    uint64 `protobuf:"varint,12,opt,name=bytes_out,json=bytesOut,proto3" json:"bytes_out,omitempty"`
+	SegmentsIn  uint64 `protobuf:"varint,13,opt,name=segments_in,json=segmentsIn,proto3" json:"segments_in,omitempty"`
+	SegmentsOut uint64 `protobuf:"varint,14,opt,name=segments_out,json=segmentsOut,proto3" json:"segments_out,omitempty"`
+	// When the connection was accepted, on the clock of time_ns.
+	OpenedNs uint64 `protobuf:"varint,15,opt,name=opened_ns,json=openedNs,proto3" json:"opened_ns,omitempty"`
+	// Name of the proxy that accepted the connection: the label of its tcp block.
+	Proxy         string `protobuf:"bytes,16,opt,name=proxy,proto3" json:"proxy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -232,6 +236,20 @@ func (x *Segment) GetSegmentsOut() uint64 {
 		return x.SegmentsOut
 	}
 	return 0
+}
+
+func (x *Segment) GetOpenedNs() uint64 {
+	if x != nil {
+		return x.OpenedNs
+	}
+	return 0
+}
+
+func (x *Segment) GetProxy() string {
+	if x != nil {
+		return x.Proxy
+	}
+	return ""
 }
 
 // TcpInfo is what a helper needs of Linux's struct tcp_info of the client's socket.
@@ -383,7 +401,7 @@ var File_shared_points_tcpv1_tcpv1_proto protoreflect.FileDescriptor
 
 const file_shared_points_tcpv1_tcpv1_proto_rawDesc = "" +
 	"\n" +
-	"\x1fshared/points/tcpv1/tcpv1.proto\x12\fkhelp.tcp.v1\"\xb1\x03\n" +
+	"\x1fshared/points/tcpv1/tcpv1.proto\x12\fkhelp.tcp.v1\"\xe4\x03\n" +
 	"\aSegment\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\x04R\n" +
@@ -402,7 +420,9 @@ const file_shared_points_tcpv1_tcpv1_proto_rawDesc = "" +
 	"\tbytes_out\x18\f \x01(\x04R\bbytesOut\x12\x1f\n" +
 	"\vsegments_in\x18\r \x01(\x04R\n" +
 	"segmentsIn\x12!\n" +
-	"\fsegments_out\x18\x0e \x01(\x04R\vsegmentsOut\"\xec\x02\n" +
+	"\fsegments_out\x18\x0e \x01(\x04R\vsegmentsOut\x12\x1b\n" +
+	"\topened_ns\x18\x0f \x01(\x04R\bopenedNs\x12\x14\n" +
+	"\x05proxy\x18\x10 \x01(\tR\x05proxy\"\xec\x02\n" +
 	"\aTcpInfo\x12\x1f\n" +
 	"\vbytes_acked\x18\x01 \x01(\x04R\n" +
 	"bytesAcked\x12%\n" +
