@@ -12,8 +12,6 @@ ARGS     ?= ./...
 
 # Everything but `race` is plain Go and needs no C compiler.
 export CGO_ENABLED ?= 0
-# Nothing but the module proxy is asked: the toolchain is the one installed.
-export GOTOOLCHAIN ?= local
 
 # The go command uses every processor by itself. Targets that write the tree
 # (fmt, generate, tidy) must not meet those that read it, also under -j.
@@ -50,11 +48,13 @@ race: ## run all tests under the race detector (needs a C compiler)
 
 .PHONY: bench
 bench: ## run all benchmarks (BENCH=regexp selects)
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $$(.ci/targets Benchmark | cut -d' ' -f1 | sort -u)
+	@targets=$$(.ci/targets Benchmark) && \
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $$(echo "$$targets" | cut -d' ' -f1 | sort -u)
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (10s)
-	@.ci/targets Fuzz | while read -r pkg name; do \
+	@targets=$$(.ci/targets Fuzz) && echo "$$targets" | while read -r pkg name; do \
+		[ -n "$$name" ] || continue; \
 		echo "== $$pkg $$name"; \
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null || exit 1; \
 	done
@@ -67,7 +67,7 @@ generate: $(TOOLS)/buf $(TOOLS)/protoc-gen-go $(TOOLS)/protoc-gen-go-grpc ## gen
 
 .PHONY: fmt
 fmt: $(TOOLS)/buf ## format Go and proto files
-	gofmt -s -l -w $$(.ci/gofiles)
+	"$$($(GO) env GOROOT)/bin/gofmt" -s -l -w $$(.ci/gofiles)
 	$(TOOLS)/buf format -w
 
 .PHONY: tidy
@@ -93,7 +93,7 @@ cross-%:
 	GOOS=$(word 1,$(subst _, ,$*)) GOARCH=$(word 2,$(subst _, ,$*)) $(GO) vet ./...
 
 .PHONY: check
-check: clean-before fmt generate tidy vet lint cross clean-after ## all of the above; fails if it left a change behind
+check: clean-before fmt generate tidy vet lint cross clean-after ## fmt, generate, tidy, vet, lint, cross; fails if the tree is not clean after
 
 .PHONY: clean-before clean-after
 clean-before clean-after:
