@@ -30,6 +30,7 @@ type HelperStat struct {
 	Lane         string
 	Restarts     uint64
 	Objects      int
+	FreesSkipped uint64 // Free that a dead process could not be asked for
 	ObjectBytes  int64
 	Calls        uint64
 	Committed    uint64

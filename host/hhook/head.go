@@ -116,6 +116,7 @@ func (h *Head) Add(hooks ...*Hook) error {
 		if slices.ContainsFunc(list, hook.same) {
 			return shared.ErrExist.Errorf("%s has hook %d on %s already", hook.Helper, hook.Index, h.point)
 		}
+		hook.point = h.point
 		list = append(list, hook)
 	}
 	sorted, err := sortHooks(list)
@@ -182,13 +183,18 @@ func (h *Head) Drain(ctx context.Context) error {
 // Close ends the head: it stops new runs, drains those under way and takes the head out of its registry (hhook_head_deregister). While
 // others hold references it is ErrBusy and nothing happens. If ctx ends before the drain, the head is closed all the same and the
 // error says so. Closing twice is harmless.
-func (h *Head) Close(ctx context.Context) error {
+func (h *Head) Close(ctx context.Context) error { return h.end(ctx, false) }
+
+// Destroy is Close without regard for the references of others: for the end of a whole vnet.
+func (h *Head) Destroy(ctx context.Context) error { return h.end(ctx, true) }
+
+func (h *Head) end(ctx context.Context, force bool) error {
 	h.mu.Lock()
 	if h.closing {
 		h.mu.Unlock()
 		return nil
 	}
-	if h.refs > 1 {
+	if h.refs > 1 && !force {
 		defer h.mu.Unlock()
 		return shared.ErrBusy.Errorf("hook point %s is held by %d others", h.point, h.refs-1)
 	}

@@ -34,6 +34,9 @@ func (inv Invocation) Done(out Outcome, took time.Duration) {
 	inv.snap.release()
 }
 
+// Queued reports whether nobody waits for the outcome.
+func (inv *Invocation) Queued() bool { return inv.snap != nil }
+
 // Outcome is what became of one call.
 type Outcome struct {
 	Cause   shared.Cause // CauseNone: the call committed, data and all
@@ -64,11 +67,15 @@ type HookConfig struct {
 // Hook is one function of one helper on one head: struct hookinfo. It is safe for concurrent use.
 type Hook struct {
 	HookConfig
+	point shared.HookPoint // set when it is added to a head
 	stats Stats
 }
 
 // NewHook returns a hook that can be added to one head.
 func NewHook(cfg HookConfig) *Hook { return &Hook{HookConfig: cfg} }
+
+// Point returns the point of the head that the hook has been added to.
+func (h *Hook) Point() shared.HookPoint { return h.point }
 
 // Stats returns the hook's counters.
 func (h *Hook) Stats() *Stats { return &h.stats }

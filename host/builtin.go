@@ -1,0 +1,126 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/khelp/khelp/host/hhook"
+	"github.com/khelp/khelp/host/osd"
+	"github.com/khelp/khelp/shared"
+)
+
+// Builtin is a helper that is part of the host program: NetBSD's builtin modules. Its functions run in the caller's goroutine, on the
+// same heads and in the same order as the hooks of processes. A panic in one is the failure crash, and commits nothing; there is no
+// deadline.
+type Builtin struct {
+	Name    string
+	Version string
+	Classes []shared.Class
+	// Template is what the helper's data on an object starts as. Nil: it keeps no data.
+	Template []byte
+	Schema   shared.DataSchema
+	Hooks    map[shared.HookPoint]BuiltinHook
+}
+
+// BuiltinHook is one function of a Builtin. Its error is the failure bad_reply, unless it is Reject's. It must be safe for concurrent
+// use; calls on one object do not overlap.
+type BuiltinHook func(ctx context.Context, c *BuiltinCall) error
+
+// BuiltinCall is one call of a BuiltinHook, which must not keep it.
+type BuiltinCall struct {
+	Point   shared.HookPoint
+	Object  uint64 // 0: none
+	Context []byte // what the call site passed; not to be changed
+	Data    []byte // the helper's data on the object, to be changed in place or replaced; it commits when the function returns
+
+	replaced []byte
+	rejected bool
+	reason   string
+}
+
+// SetContext replaces the context for the hooks that follow and for the caller, on a mutable head.
+func (c *BuiltinCall) SetContext(b []byte) { c.replaced = b }
+
+// Reject makes a filter head's caller give up, with a reason for people. The data commits all the same.
+func (c *BuiltinCall) Reject(format string, args ...any) {
+	c.rejected, c.reason = true, fmt.Sprintf(format, args...)
+}
+
+func (b *Builtin) modinfo() shared.Modinfo {
+	info := shared.Modinfo{
+		Name: b.Name, Version: b.Version, API: shared.APIGeneration, Classes: b.Classes,
+		NeedsOSD: b.Template != nil,
+		OSD:      shared.OSDInfo{Template: b.Template, HasTemplate: b.Template != nil, Schema: b.Schema},
+	}
+	for point := range b.Hooks {
+		info.Hooks = append(info.Hooks, shared.HookInfo{Point: point})
+	}
+	return info
+}
+
+// AddBuiltin loads a helper that is part of this program. Its rules are those of Load; it cannot be unloaded but goes with the host.
+func (h *Host) AddBuiltin(b Builtin) error {
+	info := b.modinfo()
+	if err := info.Validate(); err != nil {
+		return err
+	}
+	hp := &helper{
+		host: h, name: b.Name, info: info, classes: b.Classes, source: shared.SourceBuiltin,
+		spec: shared.HelperSpec{Name: b.Name}, builtin: &b, log: h.log.Named(b.Name), state: shared.StateStarting,
+	}
+	if err := h.reserve(hp); err != nil {
+		return err
+	}
+	return h.activate(hp)
+}
+
+// builtinTarget calls a function in this process.
+type builtinTarget struct {
+	helper *helper
+	fn     BuiltinHook
+}
+
+func (t builtinTarget) Call(ctx context.Context, inv hhook.Invocation) hhook.Outcome {
+	slot := inv.Slot
+	if slot == nil && inv.Object != nil && inv.Queued() {
+		slot = inv.Object.OrderSlot(t.helper.id, func() *osd.Slot { return osd.NewOrderSlot(t.helper.id, nil) })
+	}
+	c := BuiltinCall{Point: inv.Hook.Point(), Context: inv.Context}
+	if inv.Object != nil {
+		c.Object = inv.Object.ID()
+	}
+	if slot == nil {
+		return t.guard(ctx, &c)
+	}
+	slot.Running().Lock()
+	defer slot.Running().Unlock()
+	if !slot.KeepsData() {
+		return t.guard(ctx, &c)
+	}
+	var buf [256]byte
+	c.Data = append(buf[:0], slot.Lent()...)
+	out := t.guard(ctx, &c)
+	if out.Cause == shared.CauseNone {
+		out = t.helper.commit(slot, c.Data, out)
+	}
+	return out
+}
+
+func (t builtinTarget) Queue(ctx context.Context, inv hhook.Invocation) {
+	inv.Done(t.Call(ctx, inv), 0)
+}
+
+// guard runs the function and makes a failure of what it throws.
+func (t builtinTarget) guard(ctx context.Context, c *BuiltinCall) (out hhook.Outcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			t.helper.log.Error("panic in a builtin", "point", string(c.Point), "panic", p, "stack", string(debug.Stack()))
+			out = hhook.Failed(shared.CauseCrash, shared.ErrHelperGone.Errorf("panic: %v", p))
+		}
+	}()
+	if err := t.fn(ctx, c); err != nil {
+		return hhook.Failed(shared.CauseBadReply, err)
+	}
+	return hhook.Outcome{Reject: c.rejected, Reason: c.reason, Context: c.replaced}
+}

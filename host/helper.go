@@ -1,0 +1,239 @@
+package host
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/khelp/khelp/host/hhook"
+	"github.com/khelp/khelp/shared"
+)
+
+// helper is one loaded helper: struct helper. Its identity, references and hooks outlive its processes.
+type helper struct {
+	host    *Host
+	id      shared.HelperID
+	name    string
+	spec    shared.HelperSpec
+	info    shared.Modinfo
+	classes []shared.Class // declared, narrowed by the spec
+	source  shared.Source
+	log     hclog.Logger
+	builtin *Builtin // nil: a process
+
+	inst         atomic.Pointer[instance] // nil: a builtin, or none any more
+	bytes        atomic.Int64             // of its data on all objects
+	freesSkipped atomic.Uint64            // Free that a dead process could not be asked for
+
+	// The following are protected by host.mu.
+	state      shared.State
+	lastErr    string
+	bound      bool // its hooks go onto heads that appear
+	bindings   []binding
+	past       hhook.Counts // of hooks whose heads are gone
+	objects    int
+	dependants []*helper
+	requires   []*helper
+	idle       []chan struct{} // closed when the last reference is dropped
+}
+
+// binding is one hook on one head.
+type binding struct {
+	head *hhook.Head
+	hook *hhook.Hook
+}
+
+// newHooks returns the hooks the helper has for a head, not yet added to it.
+func (hp *helper) newHooks(head *hhook.Head) []*hhook.Hook {
+	var hooks []*hhook.Hook
+	for _, info := range hp.info.Hooks {
+		if info.Point == head.Point() {
+			hooks = append(hooks, hhook.NewHook(hp.hookConfig(head, info)))
+		}
+	}
+	return hooks
+}
+
+func (hp *helper) hookConfig(head *hhook.Head, info shared.HookInfo) hhook.HookConfig {
+	spec := hp.spec.Hook(info.Point)
+	cfg := hhook.HookConfig{
+		Helper: hp.name, ID: hp.id, Index: info.Index, UData: info.UData,
+		NeedsOSD: hp.info.NeedsOSD, InProc: hp.builtin != nil,
+		Timeout: firstSet(spec.Timeout, hp.spec.Timeout, shared.DefaultTimeout),
+		Order:   spec.Order,
+		Policy:  hp.policy(spec),
+	}
+	for _, r := range hp.info.Requires {
+		cfg.Requires = append(cfg.Requires, r.Name)
+	}
+	for _, r := range hp.spec.Requires {
+		cfg.Requires = append(cfg.Requires, r.Name)
+	}
+	if hp.builtin != nil {
+		cfg.Target = builtinTarget{hp, hp.builtin.Hooks[info.Point]}
+	} else {
+		cfg.Target = &remote{helper: hp, index: info.Index, mutable: head.Options().Mutable}
+	}
+	return cfg
+}
+
+func firstSet(values ...time.Duration) time.Duration {
+	for _, d := range values {
+		if d != 0 {
+			return d
+		}
+	}
+	return 0
+}
+
+// policy merges what the operator said of a hook over what was said of the helper.
+func (hp *helper) policy(spec shared.HookSpec) hhook.Policy {
+	p := hhook.Policy{OnFailure: hp.spec.OnFailure, OnCause: map[shared.Cause]shared.Action{}}
+	for c, a := range hp.spec.OnCause {
+		p.OnCause[c] = a
+	}
+	if spec.OnFailure != shared.ActionDefault {
+		p = hhook.Policy{OnFailure: spec.OnFailure, OnCause: map[shared.Cause]shared.Action{}}
+	}
+	for c, a := range spec.OnCause {
+		p.OnCause[c] = a
+	}
+	return p
+}
+
+// objectPolicy is the policy for making objects, where there is no head: closed by default if the helper filters anything.
+func (hp *helper) objectPolicyLocked() (hhook.Kind, hhook.Policy) {
+	kind := hhook.Observe
+	for _, b := range hp.bindings {
+		if b.head.Options().Kind == hhook.Filter {
+			kind = hhook.Filter
+		}
+	}
+	return kind, hp.policy(shared.HookSpec{})
+}
+
+// follows reports whether the helper wants a slot on objects of the given classes.
+func (hp *helper) follows(classes []shared.Class) bool {
+	return hp.info.NeedsOSD && slices.ContainsFunc(hp.classes, func(c shared.Class) bool { return slices.Contains(classes, c) })
+}
+
+// refsLocked counts what holds the helper.
+func (hp *helper) refsLocked() int { return hp.objects + len(hp.dependants) }
+
+// heldByLocked says who holds the helper, for EBUSY.
+func (hp *helper) heldByLocked() string {
+	var who []string
+	switch hp.objects {
+	case 0:
+	case 1:
+		who = append(who, "1 object")
+	default:
+		who = append(who, fmt.Sprintf("%d objects", hp.objects))
+	}
+	for _, d := range hp.dependants {
+		who = append(who, d.name)
+	}
+	return strings.Join(who, ", ")
+}
+
+// dropObjectLocked gives back the reference of one object.
+func (hp *helper) dropObjectLocked() {
+	hp.objects--
+	hp.wakeIdleLocked()
+}
+
+func (hp *helper) wakeIdleLocked() {
+	if hp.refsLocked() > 0 {
+		return
+	}
+	for _, c := range hp.idle {
+		close(c)
+	}
+	hp.idle = nil
+}
+
+// bindLocked adds the helper's hooks to every head there is, all or none. A hook that the spec marks required must find a head.
+func (hp *helper) bindLocked() error {
+	var added []binding
+	var failed error
+	hp.host.eachHeadLocked(func(head *hhook.Head) {
+		hooks := hp.newHooks(head)
+		if failed != nil || len(hooks) == 0 {
+			return
+		}
+		if err := head.Add(hooks...); err != nil {
+			failed = err
+			return
+		}
+		for _, hook := range hooks {
+			added = append(added, binding{head, hook})
+		}
+	})
+	if failed == nil {
+		failed = hp.missingLocked(added)
+	}
+	if failed != nil {
+		for _, b := range added {
+			b.head.Remove(b.hook)
+		}
+		return failed
+	}
+	hp.bindings, hp.bound = added, true
+	return nil
+}
+
+func (hp *helper) missingLocked(added []binding) error {
+	for _, spec := range hp.spec.Hooks {
+		there := slices.ContainsFunc(added, func(b binding) bool { return b.head.Point() == spec.Point })
+		if spec.Required && !there {
+			return shared.ErrNotExist.Errorf("%s requires hook point %s, which nobody has registered", hp.name, spec.Point)
+		}
+	}
+	return nil
+}
+
+// unbindLocked takes the hooks off their heads; runs that began before go on with them.
+func (hp *helper) unbindLocked() {
+	for _, b := range hp.bindings {
+		b.head.Remove(b.hook)
+	}
+	hp.bound = false
+}
+
+// rebindLocked puts the hooks back where they stood.
+func (hp *helper) rebindLocked() error {
+	for _, b := range hp.bindings {
+		if err := b.head.Add(b.hook); err != nil {
+			return err
+		}
+	}
+	hp.bound = true
+	return nil
+}
+
+// dropHeadLocked forgets the hooks on a head that is gone, but not what they counted.
+func (hp *helper) dropHeadLocked(head *hhook.Head) {
+	hp.bindings = slices.DeleteFunc(hp.bindings, func(b binding) bool {
+		if b.head != head {
+			return false
+		}
+		addCounts(&hp.past, b.hook.Stats().Read())
+		return true
+	})
+}
+
+func addCounts(sum *hhook.Counts, c hhook.Counts) {
+	sum.Calls += c.Calls
+	sum.Committed += c.Committed
+	sum.Skipped += c.Skipped
+	if sum.Missed == nil {
+		sum.Missed = map[shared.Cause]uint64{}
+	}
+	for cause, n := range c.Missed {
+		sum.Missed[cause] += n
+	}
+}

@@ -1,0 +1,157 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/khelp/khelp/host/hhook"
+	"github.com/khelp/khelp/host/osd"
+	"github.com/khelp/khelp/shared"
+)
+
+// Config configures a Host. The zero value works: no helper path, no log.
+type Config struct {
+	Logger       hclog.Logger  // nil: discards. SlogLogger adapts log/slog
+	HelperPath   []string      // directories in which helpers are looked up by name
+	RuntimeDir   string        // where private socket directories are made; "": the system's directory for temporary files
+	StartTimeout time.Duration // of a launch, and of Init; 0: 10s
+	DrainTimeout time.Duration // how long an unload waits for calls under way; 0: 5s
+	StopTimeout  time.Duration // from Fini, and from SIGTERM, to SIGKILL; 0: 10s
+	Inflight     int           // calls of one helper that may be queued or under way; 0: shared.DefaultLimit
+	MaxSlot      int           // bytes of one slot; 0: shared.MaxSlot
+	MaxSlots     int64         // bytes of all slots of one helper; 0: shared.MaxSlots
+}
+
+func (c *Config) complete() error {
+	for _, f := range []struct {
+		name     string
+		value    *time.Duration
+		fallback time.Duration
+	}{
+		{"StartTimeout", &c.StartTimeout, 10 * time.Second},
+		{"DrainTimeout", &c.DrainTimeout, 5 * time.Second},
+		{"StopTimeout", &c.StopTimeout, 10 * time.Second},
+	} {
+		if *f.value < 0 {
+			return shared.ErrInvalid.Errorf("%s %v is negative", f.name, *f.value)
+		}
+		if *f.value == 0 {
+			*f.value = f.fallback
+		}
+	}
+	if c.Inflight < 0 || c.MaxSlot < 0 || c.MaxSlots < 0 {
+		return shared.ErrInvalid.Errorf("Inflight, MaxSlot and MaxSlots must not be negative")
+	}
+	if c.MaxSlot > shared.MaxSlot {
+		return shared.ErrInvalid.Errorf("MaxSlot %d is beyond the protocol's limit of %d bytes", c.MaxSlot, shared.MaxSlot)
+	}
+	if c.Inflight == 0 {
+		c.Inflight = shared.DefaultLimit
+	}
+	if c.MaxSlot == 0 {
+		c.MaxSlot = shared.MaxSlot
+	}
+	if c.MaxSlots == 0 {
+		c.MaxSlots = shared.MaxSlots
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	return nil
+}
+
+// Host is an engine with its heads, helpers and objects. Make it with New; it is safe for concurrent use. Its owner ends it with
+// Shutdown or Close.
+type Host struct {
+	cfg       Config
+	log       hclog.Logger
+	objects   osd.Table
+	objectIDs atomic.Uint64
+
+	mu         sync.Mutex // protects the following fields, and those of helpers that say so; never held across a call to a helper
+	vnets      map[string]*Vnet
+	helpers    []*helper // in load order
+	nextID     shared.HelperID
+	generation uint64
+	closed     bool
+}
+
+// New returns a host. The error is ErrInvalid for a configuration that makes no sense.
+func New(cfg Config) (*Host, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	h := &Host{cfg: cfg, log: cfg.Logger, vnets: map[string]*Vnet{}}
+	h.vnets[""] = &Vnet{host: h, heads: map[shared.HookPoint]*hhook.Head{}}
+	return h, nil
+}
+
+// Generation returns the number that every load and unload bumps: module_gen.
+func (h *Host) Generation() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.generation
+}
+
+// ID returns the id of the helper with a name: khelp_get_id. The error is ErrNotExist, never a number in band.
+func (h *Host) ID(name string) (shared.HelperID, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if hp := h.findLocked(name); hp != nil {
+		return hp.id, nil
+	}
+	return 0, notLoaded(name)
+}
+
+func notLoaded(name string) error { return shared.ErrNotExist.Errorf("no helper %q is loaded", name) }
+
+func (h *Host) findLocked(name string) *helper {
+	for _, hp := range h.helpers {
+		if hp.name == name {
+			return hp
+		}
+	}
+	return nil
+}
+
+// Shutdown ends the host in order: it takes no more loads and objects, takes the hooks off the heads, drains, asks every helper to
+// finish (those that require others first) and ends the processes. Helpers have no veto. What is left in vnets is logged as a leak and
+// closed. When ctx ends it goes on as Close does. The error joins what did not go in order.
+func (h *Host) Shutdown(ctx context.Context) error {
+	h.mu.Lock()
+	h.closed = true
+	helpers := slices.Clone(h.helpers)
+	h.mu.Unlock()
+	var errs []error
+	for _, hp := range slices.Backward(helpers) {
+		if err := h.end(ctx, hp); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	h.mu.Lock()
+	var vnets []*Vnet
+	for _, v := range h.vnets {
+		vnets = append(vnets, v)
+	}
+	h.mu.Unlock()
+	for _, v := range vnets {
+		if err := v.Close(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close ends the host at once: helpers are killed, what is under way fails with crash. It waits for the processes to be gone, which
+// SIGKILL sees to.
+func (h *Host) Close() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return h.Shutdown(ctx)
+}

@@ -1,0 +1,301 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-version"
+
+	"github.com/khelp/khelp/shared"
+	"github.com/khelp/khelp/shared/wire"
+)
+
+// Dialer connects to a helper that runs already.
+type Dialer func(ctx context.Context) (net.Conn, error)
+
+// LoadOptions are what a load may say beside the spec.
+type LoadOptions struct {
+	Force      bool           // load a helper built for another API generation all the same
+	Classes    []shared.Class // each must be among those the helper declares
+	Properties map[string]any // override the spec's Config
+	// Dial connects to a helper that runs already, without TLS, instead of starting a process: one served by helper.Run in a test, or one
+	// under a debugger. The host does not end its process.
+	Dial Dialer
+}
+
+// Load starts a helper, asks what it is, initialises it and binds its hooks: modctl(MODCTL_LOAD) and khelp_register_helper. A name is
+// looked up on the helper path; a command with a slash is taken as it is. It returns when the helper is active, or with nothing left
+// behind.
+//
+// Errors: ErrExist if a helper of that name is loaded; ErrNotExist if there is no such file, class, requirement or required point;
+// ErrNoExec if it is no helper; ErrInvalid for a wrong checksum, name, property or order; ErrIncompatible for another protocol, API
+// generation or version than asked; ErrTimeout; ErrClosed after Shutdown.
+func (h *Host) Load(ctx context.Context, spec shared.HelperSpec, opts LoadOptions) error {
+	if err := spec.Validate(); err != nil {
+		return err
+	}
+	named := spec.Name != ""
+	if err := h.find(&spec, opts.Dial != nil); err != nil {
+		return err
+	}
+	hp := &helper{host: h, name: spec.Name, spec: spec, source: shared.SourceFilesys, state: shared.StateStarting}
+	hp.log = h.log.Named(spec.Name)
+	if spec.Load == shared.LoadBoot {
+		hp.source = shared.SourceBoot
+	}
+	if err := h.reserve(hp); err != nil {
+		return err
+	}
+	err := h.load(ctx, hp, named, opts)
+	if err != nil {
+		h.withdraw(hp)
+		hp.log.Debug("load failed", "error", err)
+	}
+	return err
+}
+
+// find fills in the spec's command and, for a command without a name, a provisional name.
+func (h *Host) find(spec *shared.HelperSpec, running bool) error {
+	if spec.Name == "" {
+		base := strings.TrimSuffix(filepath.Base(spec.Command[0]), ".exe")
+		if shared.ValidateName("", base) == nil {
+			spec.Name = base
+		}
+	}
+	if running {
+		return nil
+	}
+	command := spec.Command
+	if len(command) == 0 {
+		command = []string{spec.Name}
+	}
+	if strings.ContainsRune(command[0], '/') || filepath.IsAbs(command[0]) {
+		spec.Command = command
+		return nil
+	}
+	for _, dir := range h.cfg.HelperPath {
+		path := filepath.Join(dir, command[0])
+		if runtime.GOOS == "windows" && filepath.Ext(path) == "" {
+			path += ".exe"
+		}
+		if _, err := os.Stat(path); err == nil {
+			spec.Command = append([]string{path}, command[1:]...)
+			return nil
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return shared.ErrPermission.Errorf("looking for helper %q: %w", command[0], err)
+		}
+	}
+	return shared.ErrNotExist.Errorf("no helper %q on the helper path (%s)", command[0], strings.Join(h.cfg.HelperPath, ", "))
+}
+
+// reserve enters a helper under its name, so that nobody else loads it meanwhile.
+func (h *Host) reserve(hp *helper) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return shared.ErrClosed.Errorf("the host is shut down")
+	}
+	if hp.name != "" && h.findLocked(hp.name) != nil {
+		return shared.ErrExist.Errorf("helper %q is loaded already", hp.name)
+	}
+	h.nextID++
+	hp.id = h.nextID
+	h.helpers = append(h.helpers, hp)
+	return nil
+}
+
+// rename gives a helper the name it says it has.
+func (h *Host) rename(hp *helper, name string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if hp.name == name {
+		return nil
+	}
+	if h.findLocked(name) != nil {
+		return shared.ErrExist.Errorf("helper %q is loaded already", name)
+	}
+	hp.name, hp.log = name, h.log.Named(name)
+	return nil
+}
+
+// withdraw takes a helper out again, with all it held.
+func (h *Host) withdraw(hp *helper) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.helpers = slices.DeleteFunc(h.helpers, func(x *helper) bool { return x == hp })
+	for _, r := range hp.requires {
+		r.dependants = slices.DeleteFunc(r.dependants, func(x *helper) bool { return x == hp })
+		r.wakeIdleLocked()
+	}
+	hp.requires = nil
+}
+
+// load does what Load promises for a helper that is entered. Named tells whether its name was asked for, or guessed from its file.
+func (h *Host) load(ctx context.Context, hp *helper, named bool, opts LoadOptions) error {
+	start, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
+	defer cancel()
+	in, err := h.start(start, hp, opts.Dial, 1)
+	if err != nil {
+		return err
+	}
+	if err = h.initialise(start, in, named, opts); err != nil {
+		err = in.why(err)
+		in.abort()
+		return err
+	}
+	hp.inst.Store(in)
+	if err = h.activate(hp); err != nil {
+		_ = in.finish(start, h.cfg.StopTimeout, true) // the load has failed already; with force there is no refusal
+		return errors.Join(err, in.stop(start, h.cfg.StopTimeout))
+	}
+	hp.log.Info("loaded", "version", hp.info.Version, "pid", in.pid(), "sha256", in.sha256())
+	return nil
+}
+
+// initialise asks the helper what it is, holds that against what was asked for, and has it initialise itself.
+func (h *Host) initialise(ctx context.Context, in *instance, named bool, opts LoadOptions) error {
+	hp := in.helper
+	info, err := in.describe(ctx)
+	if err != nil {
+		return err
+	}
+	if named && info.Name != hp.name {
+		return shared.ErrInvalid.Errorf("the helper asked for is %q, but it says its name is %q", hp.name, info.Name)
+	}
+	if err := h.rename(hp, info.Name); err != nil {
+		return err
+	}
+	if err := checkVersions(hp, info, opts.Force); err != nil {
+		return err
+	}
+	classes, err := narrow(info, hp.spec.Classes, opts.Classes)
+	if err != nil {
+		return err
+	}
+	props := map[string]any{}
+	for _, from := range []map[string]any{hp.spec.Config, opts.Properties} {
+		for k, v := range from {
+			props[k] = v
+		}
+	}
+	if props, err = shared.CheckProperties(info.Properties, props); err != nil {
+		return err
+	}
+	hp.info, hp.classes = *info, classes
+	if err := h.require(hp); err != nil {
+		return err
+	}
+	_, err = in.session.Request(ctx, &wire.ControlToHelper{Body: &wire.ControlToHelper_Init{Init: &wire.InitRequest{
+		HelperId: uint32(hp.id), Incarnation: in.number, Config: wire.PropertiesToProto(props), BudgetUs: budget(ctx),
+	}}})
+	if err != nil {
+		return wrap(err, "Init")
+	}
+	return nil
+}
+
+// wrap says which request of the host an error answers, and keeps its sentinel.
+func wrap(err error, request string) error {
+	var sentinel *shared.Error
+	if errors.As(err, &sentinel) {
+		return sentinel.Errorf("%s: %w", request, err)
+	}
+	return shared.ErrInvalid.Errorf("%s: %w", request, err)
+}
+
+func budget(ctx context.Context) uint64 {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return 0
+	}
+	return uint64(max(time.Until(deadline), 0) / time.Microsecond)
+}
+
+// checkVersions holds API generation and version against what host and spec want.
+func checkVersions(hp *helper, info *shared.Modinfo, force bool) error {
+	if info.API != shared.APIGeneration {
+		if !force {
+			return shared.ErrIncompatible.Errorf("%s was built for API generation %d, this host has %d", info.Name, info.API, shared.APIGeneration)
+		}
+		hp.log.Warn("forced load of a helper built for another API generation", "helper_api", info.API, "host_api", shared.APIGeneration)
+	}
+	return meets(info.Name, info.Version, hp.spec.Version)
+}
+
+// meets checks a version against a constraint, if there is one.
+func meets(name, have, constraint string) error {
+	if constraint == "" {
+		return nil
+	}
+	want, err := version.NewConstraint(constraint)
+	if err != nil {
+		return shared.ErrInvalid.Errorf("version constraint %q: %w", constraint, err)
+	}
+	v, err := version.NewVersion(have)
+	if err != nil {
+		return shared.ErrIncompatible.Errorf("%s has version %q, which cannot be held against %q: %w", name, have, constraint, err)
+	}
+	if !want.Check(v) {
+		return shared.ErrIncompatible.Errorf("%s has version %s, %q is asked for", name, have, constraint)
+	}
+	return nil
+}
+
+// narrow returns the classes the helper shall follow. One asked for and not declared is ErrNotExist.
+func narrow(info *shared.Modinfo, asked ...[]shared.Class) ([]shared.Class, error) {
+	classes := info.Classes
+	for _, want := range asked {
+		if len(want) == 0 {
+			continue
+		}
+		for _, c := range want {
+			if !slices.Contains(info.Classes, c) {
+				return nil, shared.ErrNotExist.Errorf("%s does not follow class %q, only %v", info.Name, string(c), info.Classes)
+			}
+		}
+		classes = want
+	}
+	return classes, nil
+}
+
+// require takes a reference on each helper that must be active first.
+func (h *Host) require(hp *helper) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, r := range slices.Concat(hp.info.Requires, hp.spec.Requires) {
+		other := h.findLocked(r.Name)
+		if other == nil || other.state != shared.StateActive {
+			return shared.ErrNotExist.Errorf("%s requires %s, which is not active", hp.name, r.Name)
+		}
+		if err := meets(r.Name, other.info.Version, r.Constraint); err != nil {
+			return err
+		}
+		if !slices.Contains(hp.requires, other) {
+			hp.requires = append(hp.requires, other)
+			other.dependants = append(other.dependants, hp)
+		}
+	}
+	return nil
+}
+
+// activate binds the hooks of a helper that is initialised, all or none.
+func (h *Host) activate(hp *helper) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return shared.ErrClosed.Errorf("the host is shut down")
+	}
+	if err := hp.bindLocked(); err != nil {
+		return err
+	}
+	hp.state = shared.StateActive
+	h.generation++
+	return nil
+}

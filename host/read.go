@@ -1,0 +1,170 @@
+package host
+
+import (
+	"context"
+	"time"
+
+	"github.com/khelp/khelp/host/hhook"
+	"github.com/khelp/khelp/host/osd"
+	"github.com/khelp/khelp/shared"
+	"github.com/khelp/khelp/shared/wire"
+)
+
+// statTimeout bounds the question to a helper for its own figures.
+const statTimeout = time.Second
+
+// Stat returns the helpers in load order, or the one with a name: modctl(MODCTL_STAT). For one helper its own figures are asked for,
+// which takes up to a second if it is busy; for all of them nobody is asked. No such helper is ErrNotExist.
+func (h *Host) Stat(ctx context.Context, name string) (Stat, error) {
+	h.mu.Lock()
+	st := Stat{Generation: h.generation, Helpers: []HelperStat{}}
+	var asked *helper
+	for _, hp := range h.helpers {
+		if name == "" || hp.name == name {
+			st.Helpers = append(st.Helpers, hp.statLocked())
+			asked = hp
+		}
+	}
+	h.mu.Unlock()
+	if name == "" {
+		return st, nil
+	}
+	if asked == nil {
+		return Stat{}, notLoaded(name)
+	}
+	st.Helpers[0].Values = asked.figures(ctx)
+	return st, nil
+}
+
+// figures asks a helper for its own figures. One that does not answer has none.
+func (hp *helper) figures(ctx context.Context) map[string]float64 {
+	in := hp.inst.Load()
+	if in == nil || in.dead() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, statTimeout)
+	defer cancel()
+	answer, err := in.session.Request(ctx, &wire.ControlToHelper{Body: &wire.ControlToHelper_Stat{Stat: &wire.StatRequest{}}})
+	if err != nil {
+		return nil
+	}
+	return answer.GetStat().GetValues()
+}
+
+func (hp *helper) statLocked() HelperStat {
+	sum := hhook.Counts{}
+	addCounts(&sum, hp.past)
+	for _, b := range hp.bindings {
+		addCounts(&sum, b.hook.Stats().Read())
+	}
+	st := HelperStat{
+		Name: hp.name, Version: hp.info.Version, ID: hp.id, State: hp.state, Classes: hp.classes, Source: hp.source,
+		Refs: hp.refsLocked(), Flags: hp.flags(),
+		Objects: hp.objects, ObjectBytes: hp.bytes.Load(), FreesSkipped: hp.freesSkipped.Load(),
+		Calls: sum.Calls, Committed: sum.Committed, Missed: sum.Missed, Skipped: sum.Skipped,
+		LastError: hp.lastErr, Incarnation: 1,
+	}
+	for _, r := range hp.requires {
+		st.Requires = append(st.Requires, r.name)
+	}
+	for _, hook := range hp.info.Hooks {
+		st.Hooks = append(st.Hooks, hook.Point)
+	}
+	if hp.builtin != nil {
+		st.Lane = "direct"
+		return st
+	}
+	if in := hp.inst.Load(); in != nil {
+		st.Incarnation, st.SHA256, st.Lane = in.number, in.sha256(), "stream"
+		if in.dead() == nil {
+			st.PID = in.pid()
+		}
+	}
+	return st
+}
+
+// flags are what modstat would show beside a helper.
+func (hp *helper) flags() []string {
+	var flags []string
+	if hp.info.NeedsOSD {
+		flags = append(flags, "osd")
+	}
+	for _, hook := range hp.info.Hooks {
+		if hook.MaySleep {
+			return append(flags, "may_sleep")
+		}
+	}
+	return flags
+}
+
+// Hooks returns the heads, by vnet and point, with their hooks in the order in which they run.
+func (h *Host) Hooks() []HeadStat {
+	h.mu.Lock()
+	var heads []*hhook.Head
+	h.eachHeadLocked(func(head *hhook.Head) { heads = append(heads, head) })
+	h.mu.Unlock()
+	out := []HeadStat{}
+	for _, head := range heads {
+		opts := head.Options()
+		st := HeadStat{
+			Point: head.Point(), Vnet: head.Vnet(), Kind: opts.Kind.String(), Async: opts.Async, Mutable: opts.Mutable,
+			Context: opts.Context, Refs: head.Refs(),
+		}
+		// The hooks' counters are read before the subsystem's, which is ahead of them or equal.
+		for _, hook := range head.Hooks() {
+			c := hook.Stats().Read()
+			st.Hooks = append(st.Hooks, HookStat{
+				Helper: hook.Helper, Order: hook.Order.String(), Calls: c.Calls, Committed: c.Committed, Missed: c.Missed,
+				Skipped: c.Skipped, P50: c.P50, P99: c.P99,
+			})
+		}
+		if opts.Forwarded != nil {
+			st.Forwarded = opts.Forwarded()
+		}
+		out = append(out, st)
+	}
+	return out
+}
+
+// ObjectFilter chooses objects. The zero value chooses all.
+type ObjectFilter struct {
+	Helper string // only objects on which this helper keeps data, and only its slots
+}
+
+// Objects returns the objects alive now, by id, with what the helpers keep on them. A filter for a helper that is not loaded is
+// ErrNotExist.
+func (h *Host) Objects(filter ObjectFilter) ([]ObjectStat, error) {
+	var only shared.HelperID
+	if filter.Helper != "" {
+		id, err := h.ID(filter.Helper)
+		if err != nil {
+			return nil, err
+		}
+		only = id
+	}
+	byID := h.helpersByID()
+	out := []ObjectStat{}
+	for _, o := range h.objects.All() {
+		if only != 0 && o.Slot(only) == nil {
+			continue
+		}
+		out = append(out, objectStat(o, only, byID))
+	}
+	return out, nil
+}
+
+func objectStat(o *osd.Object, only shared.HelperID, byID map[shared.HelperID]*helper) ObjectStat {
+	st := ObjectStat{ID: o.ID(), Classes: o.Classes(), Vnet: o.Vnet(), Name: o.Name()}
+	for _, slot := range o.Slots() {
+		hp := byID[slot.Helper()]
+		if hp == nil || only != 0 && only != slot.Helper() {
+			continue
+		}
+		data := slot.Bytes()
+		st.Slots = append(st.Slots, SlotStat{
+			Helper: hp.name, Version: hp.info.Version, Bytes: len(data), Values: hp.info.OSD.Schema.Values(data),
+		})
+	}
+	st.Forwarded = o.Forwarded()
+	return st
+}

@@ -1,0 +1,280 @@
+package host
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/khelp/khelp/host/hhook"
+	"github.com/khelp/khelp/host/internal/lane"
+	"github.com/khelp/khelp/host/osd"
+	"github.com/khelp/khelp/shared"
+	"github.com/khelp/khelp/shared/wire"
+)
+
+// remote is a hook in another process.
+type remote struct {
+	helper  *helper
+	index   uint32
+	mutable bool
+}
+
+// weightUnit is how many bytes of context take as much of a helper's room as one call.
+const weightUnit = 4 << 10
+
+// chain is calls of one object on their way: the lane's handler for them.
+type chain struct {
+	inst  *instance
+	slot  *osd.Slot // nil: the call has no object
+	calls []queued
+	buf   []byte
+	wire  []lane.Call
+	sent  time.Time
+	cause shared.Cause // why a call did not commit: those behind it do not either
+	err   error
+
+	sync bool // a caller waits on done for out
+	out  hhook.Outcome
+	done chan struct{}
+}
+
+var chains = sync.Pool{New: func() any { return &chain{done: make(chan struct{}, 1)} }}
+
+func newChain(inst *instance, slot *osd.Slot) *chain {
+	c := chains.Get().(*chain)
+	c.inst, c.slot = inst, slot
+	return c
+}
+
+// recycle gives a chain back that nobody refers to any more.
+func (c *chain) recycle() {
+	clear(c.calls)
+	c.calls, c.buf = c.calls[:0], c.buf[:0]
+	c.inst, c.slot, c.cause, c.err, c.sync, c.out = nil, nil, shared.CauseNone, nil, false, hhook.Outcome{}
+	if cap(c.buf) > keepBytes {
+		c.buf = nil
+	}
+	chains.Put(c)
+}
+
+// Call runs the hook in the helper and waits for it.
+func (t *remote) Call(ctx context.Context, inv hhook.Invocation) hhook.Outcome {
+	return t.call(ctx, &inv, wire.CallKind_CALL_KIND_HOOK, inv.Hook.Timeout)
+}
+
+func (t *remote) call(ctx context.Context, inv *hhook.Invocation, kind wire.CallKind, timeout time.Duration) hhook.Outcome {
+	inst, out := t.enter(ctx, inv)
+	if out.Cause != shared.CauseNone {
+		return out
+	}
+	slot := t.slot(inv)
+	if slot != nil && !serialOf(slot).lock(ctx, inv.Deadline) {
+		inst.room.Release(weight(inv.Context))
+		return hhook.Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("calls of %s queued for the object did not end in time", t.helper.name))
+	}
+	c := newChain(inst, slot)
+	c.sync = true
+	q := queued{inv: *inv, kind: kind, hook: t.index, weight: weight(inv.Context), target: t}
+	q.timeout = min(timeout, time.Until(inv.Deadline))
+	q.inv.Context = nil
+	c.calls = append(c.calls, q)
+	if q.timeout <= 0 {
+		c.Fail(0, shared.CauseTimeout, shared.ErrTimeout.Errorf("the head's budget was used up before %s was called", t.helper.name))
+	}
+	ticket := lane.Ticket{}
+	if q.timeout > 0 {
+		ticket = c.send(inv.Context)
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		if inst.lane.Abandon(ticket) {
+			c.Fail(0, shared.CauseTimeout, shared.ErrTimeout.Errorf("the caller gave up: %w", ctx.Err()))
+		}
+		<-c.done // the handler is being told, or has been
+	}
+	out = c.out
+	c.recycle()
+	return out
+}
+
+// enter checks whether the helper can be called, and takes a place in its room.
+func (t *remote) enter(ctx context.Context, inv *hhook.Invocation) (*instance, hhook.Outcome) {
+	inst := t.helper.inst.Load()
+	if inst == nil {
+		return nil, hhook.Failed(shared.CauseNotLoaded, shared.ErrNotExist.Errorf("%s is not loaded", t.helper.name))
+	}
+	if err := inst.dead(); err != nil {
+		return nil, hhook.Failed(shared.CauseCrash, shared.ErrHelperGone.Errorf("%s is gone: %w", t.helper.name, err))
+	}
+	if n := len(inv.Context); n > shared.MaxContext {
+		return nil, hhook.Failed(shared.CauseTooLarge, shared.ErrTooLarge.Errorf("a context of %d bytes, the limit is %d", n, shared.MaxContext))
+	}
+	w := weight(inv.Context)
+	if inst.room.TryAcquire(w) {
+		return inst, hhook.Outcome{}
+	}
+	wait, cancel := context.WithDeadline(ctx, inv.Deadline)
+	defer cancel()
+	if inst.room.Acquire(wait, w) != nil {
+		return nil, hhook.Failed(shared.CauseOverload, shared.ErrOverload.Errorf("%s has %d calls queued or under way", t.helper.name, t.helper.host.cfg.Inflight))
+	}
+	return inst, hhook.Outcome{}
+}
+
+func weight(msg []byte) int64 { return 1 + int64(len(msg)/weightUnit) }
+
+// slot returns the slot that keeps the helper's calls on the object in order, or nil for a call without an object.
+func (t *remote) slot(inv *hhook.Invocation) *osd.Slot {
+	switch {
+	case inv.Slot != nil:
+		return inv.Slot
+	case inv.Object == nil:
+		return nil
+	default:
+		return inv.Object.OrderSlot(t.helper.id, t.newOrderSlot)
+	}
+}
+
+func (t *remote) newOrderSlot() *osd.Slot { return osd.NewOrderSlot(t.helper.id, &serial{}) }
+
+// Queue has the hook run in the helper some time.
+func (t *remote) Queue(ctx context.Context, inv hhook.Invocation) {
+	inst, out := t.enter(ctx, &inv)
+	if out.Cause != shared.CauseNone {
+		inv.Done(out, 0)
+		return
+	}
+	msg := inv.Context
+	inv.Context = nil
+	q := queued{inv: inv, hook: t.index, timeout: inv.Hook.Timeout, weight: weight(msg), target: t}
+	slot := t.slot(&inv)
+	if slot != nil && !serialOf(slot).put(q, msg) {
+		return
+	}
+	c := newChain(inst, slot)
+	c.calls = append(c.calls, q)
+	c.send(msg)
+}
+
+// send submits a chain whose first call's context is msg.
+func (c *chain) send(msg []byte) lane.Ticket {
+	c.buf = append(c.buf[:0], msg...)
+	c.calls[0].off, c.calls[0].len = 0, len(msg)
+	return c.submit()
+}
+
+func (c *chain) submit() lane.Ticket {
+	out := lane.Chain{Calls: c.laneCalls(), Handler: c}
+	if obj := c.calls[0].inv.Object; obj != nil {
+		out.Object = obj.ID()
+	}
+	if c.slot != nil && c.slot.KeepsData() {
+		out.HasData, out.Data = true, c.slot.Lent()
+	}
+	c.sent = time.Now()
+	return c.inst.lane.Submit(&out)
+}
+
+// Reply ends call i.
+func (c *chain) Reply(i int, r *wire.ReplyView) {
+	q := &c.calls[i]
+	out := hhook.Failed(c.cause, c.err)
+	if c.cause == shared.CauseNone {
+		out = q.target.accept(c.slot, q.kind, r)
+		c.cause, c.err = out.Cause, out.Err
+	}
+	c.end(q, out)
+	if i == len(c.calls)-1 {
+		c.finish()
+	}
+}
+
+// Fail ends call i and those behind it.
+func (c *chain) Fail(i int, cause shared.Cause, err error) {
+	for ; i < len(c.calls); i++ {
+		c.end(&c.calls[i], hhook.Failed(cause, err))
+	}
+	c.finish()
+}
+
+func (c *chain) end(q *queued, out hhook.Outcome) {
+	c.inst.room.Release(q.weight)
+	if c.sync {
+		c.out = out
+		return
+	}
+	q.inv.Done(out, time.Since(c.sent))
+}
+
+// finish passes the object's turn on and wakes who waits.
+func (c *chain) finish() {
+	slot, inst := c.slot, c.inst
+	if c.sync {
+		if slot != nil {
+			advance(slot, inst)
+		}
+		c.done <- struct{}{}
+		return
+	}
+	if slot == nil || !serialOf(slot).next(c) {
+		c.recycle()
+		return
+	}
+	c.resend()
+}
+
+// resend sends the chain again with the calls that have been moved into it.
+func (c *chain) resend() {
+	c.inst = c.calls[0].target.current(c.inst)
+	c.cause, c.err = shared.CauseNone, nil
+	c.submit()
+}
+
+// advance passes an object's turn on.
+func advance(slot *osd.Slot, inst *instance) {
+	c := newChain(inst, slot)
+	if serialOf(slot).next(c) {
+		c.resend()
+		return
+	}
+	c.recycle()
+}
+
+// accept turns a reply into an outcome, and commits its data.
+func (t *remote) accept(slot *osd.Slot, kind wire.CallKind, r *wire.ReplyView) hhook.Outcome {
+	keeps := slot != nil && slot.KeepsData()
+	switch {
+	case r.Code != shared.CodeOK:
+		return hhook.Failed(shared.CauseBadReply, shared.FromCode(r.Code, string(r.Message)))
+	case r.Verdict != wire.Verdict_VERDICT_PASS && r.Verdict != wire.Verdict_VERDICT_REJECT:
+		return hhook.Failed(shared.CauseBadReply, shared.ErrBadReply.Errorf("verdict %d is unknown", r.Verdict))
+	case r.HasData && !keeps:
+		return hhook.Failed(shared.CauseBadReply, shared.ErrBadReply.Errorf("data in the reply, but %s keeps none on the object", t.helper.name))
+	case r.HasContext && !t.mutable:
+		return hhook.Failed(shared.CauseBadReply, shared.ErrBadReply.Errorf("a new context in the reply, but the hook point is not mutable"))
+	case r.HasContext && len(r.Context) > shared.MaxContext:
+		return hhook.Failed(shared.CauseBadReply, shared.ErrTooLarge.Errorf("a new context of %d bytes, the limit is %d", len(r.Context), shared.MaxContext))
+	case kind == wire.CallKind_CALL_KIND_NEW && !r.HasData && !t.helper.info.OSD.HasTemplate:
+		return hhook.Failed(shared.CauseBadReply, shared.ErrBadReply.Errorf("New made no data"))
+	}
+	out := hhook.Outcome{}
+	if r.Verdict == wire.Verdict_VERDICT_REJECT {
+		out.Reject, out.Reason = true, string(r.Message)
+	}
+	if r.HasContext {
+		out.Context = append([]byte{}, r.Context...)
+	}
+	if r.HasData {
+		return t.helper.commit(slot, r.Data, out)
+	}
+	return out
+}
+
+// current returns the instance that queued calls go to.
+func (t *remote) current(fallback *instance) *instance {
+	if in := t.helper.inst.Load(); in != nil {
+		return in
+	}
+	return fallback
+}

@@ -1,0 +1,203 @@
+package host
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/khelp/khelp/shared"
+	"github.com/khelp/khelp/shared/wire"
+)
+
+// UnloadOptions are what an unload may say beside the name.
+type UnloadOptions struct {
+	// Wait is how long to wait for references to be dropped. 0: not at all.
+	Wait time.Duration
+}
+
+// Unload takes a helper out: modctl(MODCTL_UNLOAD) and khelp_deregister_helper. Its hooks leave the heads (they are skipped from then
+// on, not failed), calls under way are drained, and the helper is asked to finish; if it refuses, the hooks go back to their old places
+// and the error is ErrBusy with its reason.
+//
+// Errors: ErrNotExist; ErrBusy, which says who holds it, while objects or other helpers do, for a builtin, and while another load or
+// unload of the helper is under way.
+func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) error {
+	if opts.Wait > 0 {
+		if err := h.awaitIdle(ctx, name, opts.Wait); err != nil {
+			return err
+		}
+	}
+	hp, was, err := h.beginUnload(name)
+	if err != nil {
+		return err
+	}
+	if err := h.drain(ctx, hp); err != nil {
+		h.resume(hp, was)
+		return err
+	}
+	if err := h.fini(ctx, hp, false); err != nil {
+		h.resume(hp, was)
+		return err
+	}
+	err = h.remove(ctx, hp)
+	hp.log.Info("unloaded")
+	return err
+}
+
+// beginUnload takes the hooks of a helper that nobody holds off the heads.
+func (h *Host) beginUnload(name string) (*helper, shared.State, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	hp := h.findLocked(name)
+	switch {
+	case hp == nil:
+		return nil, "", notLoaded(name)
+	case hp.builtin != nil:
+		return nil, "", shared.ErrBusy.Errorf("%s is builtin", name)
+	case hp.state != shared.StateActive && hp.state != shared.StateFailed:
+		return nil, "", shared.ErrBusy.Errorf("%s is %s", name, hp.state)
+	case hp.refsLocked() > 0:
+		return nil, "", shared.ErrBusy.Errorf("held by %s", hp.heldByLocked())
+	}
+	was := hp.state
+	hp.state = shared.StateDraining
+	hp.unbindLocked()
+	return hp, was, nil
+}
+
+// resume makes a helper active again whose unload was refused.
+func (h *Host) resume(hp *helper, was shared.State) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if hp.state != shared.StateDraining {
+		return
+	}
+	if err := hp.rebindLocked(); err != nil {
+		// Only a load of a helper whose order contradicts this one's can bring that about.
+		hp.lastErr = err.Error()
+		hp.log.Error("hooks could not be put back", "error", err)
+	}
+	hp.state = was
+	if in := hp.inst.Load(); in != nil && in.dead() != nil {
+		hp.state = shared.StateFailed
+	}
+}
+
+// awaitIdle waits until nobody holds the helper.
+func (h *Host) awaitIdle(ctx context.Context, name string, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for {
+		h.mu.Lock()
+		hp := h.findLocked(name)
+		if hp == nil {
+			h.mu.Unlock()
+			return notLoaded(name)
+		}
+		if hp.refsLocked() == 0 {
+			h.mu.Unlock()
+			return nil
+		}
+		idle := make(chan struct{})
+		hp.idle = append(hp.idle, idle)
+		held := hp.heldByLocked()
+		h.mu.Unlock()
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			h.mu.Lock()
+			hp.idle = slices.DeleteFunc(hp.idle, func(c chan struct{}) bool { return c == idle })
+			h.mu.Unlock()
+			return shared.ErrBusy.Errorf("held by %s, still after %v", held, wait)
+		}
+	}
+}
+
+// drain waits until no run, and no queued call, uses the helper's hooks any more.
+func (h *Host) drain(ctx context.Context, hp *helper) error {
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.DrainTimeout)
+	defer cancel()
+	h.mu.Lock()
+	bindings := slices.Clone(hp.bindings)
+	h.mu.Unlock()
+	for _, b := range bindings {
+		if err := b.head.Drain(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fini asks the helper to finish. A helper that is dead has.
+func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
+	in := hp.inst.Load()
+	if in == nil || in.dead() != nil {
+		return nil
+	}
+	return in.finish(ctx, h.cfg.StopTimeout, force)
+}
+
+// finish sends Fini. Without force, a refusal is an error.
+func (in *instance) finish(ctx context.Context, limit time.Duration, force bool) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	_, err := in.session.Request(ctx, &wire.ControlToHelper{Body: &wire.ControlToHelper_Fini{
+		Fini: &wire.FiniRequest{Force: force, BudgetUs: budget(ctx)},
+	}})
+	if err != nil && in.dead() == nil && !force {
+		return shared.ErrBusy.Errorf("the helper refuses to finish: %w", err)
+	}
+	return nil
+}
+
+// remove ends the helper's process and forgets the helper.
+func (h *Host) remove(ctx context.Context, hp *helper) error {
+	var err error
+	if in := hp.inst.Load(); in != nil {
+		err = in.stop(ctx, h.cfg.StopTimeout)
+	}
+	for _, o := range h.objects.All() {
+		o.Forget(hp.id)
+	}
+	h.withdraw(hp)
+	h.mu.Lock()
+	h.generation++
+	h.mu.Unlock()
+	return err
+}
+
+// end ends a helper at shutdown, whatever holds it.
+func (h *Host) end(ctx context.Context, hp *helper) error {
+	h.mu.Lock()
+	if !slices.Contains(h.helpers, hp) {
+		h.mu.Unlock()
+		return nil
+	}
+	hp.state = shared.StateDraining
+	hp.unbindLocked()
+	h.mu.Unlock()
+	if hp.builtin != nil {
+		err := h.drain(ctx, hp)
+		h.withdraw(hp)
+		return err
+	}
+	if ctx.Err() == nil {
+		if err := h.drain(ctx, hp); err != nil {
+			hp.log.Warn("calls under way are cut", "error", err)
+		}
+		_ = h.fini(ctx, hp, true) // with force there is no refusal
+	}
+	return h.remove(ctx, hp)
+}
+
+// failed is told by an instance that it is of no more use.
+func (h *Host) failed(in *instance) {
+	hp := in.helper
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	hp.lastErr = in.err.Error()
+	if hp.state == shared.StateActive {
+		hp.state = shared.StateFailed
+		hp.log.Error("helper is gone", "pid", in.pid(), "error", in.err)
+	}
+}
