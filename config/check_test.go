@@ -1,0 +1,96 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+	"pgregory.net/rapid"
+
+	"github.com/khelp/khelp/shared"
+)
+
+// manyHelpers writes n helpers, each of which requires the two before it and wants to be behind the one before it.
+func manyHelpers(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "helper \"h%d\" {\n  timeout = \"5ms\"\n", i)
+		order := "first"
+		if i > 1 {
+			fmt.Fprintf(&b, "  requires = [\"h%d\", \"h%d ~> 1.0\"]\n", i-1, i-2)
+			order = fmt.Sprintf("after h%d", i-1)
+		}
+		fmt.Fprintf(&b, "  hook \"tcp.est_in\" {\n    order = %q\n  }\n  config {\n    size = %d\n  }\n}\n\n", order, i)
+	}
+	return b.String()
+}
+
+// TestH7_ContradictionsModel holds what is reported for random orders against the sorter:
+//   - nothing is reported exactly if the hooks can be sorted;
+//   - without the hooks at which something is reported, they can be;
+//   - each report is at a hook of its own.
+func TestH7_ContradictionsModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		hooks := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) shared.Ordered {
+			name := func(label string) string { return string(rune('a' + rapid.IntRange(0, 7).Draw(t, label))) }
+			place := rapid.SampledFrom([]shared.Place{shared.First, shared.Last, shared.Before, shared.After}).Draw(t, "place")
+			h := shared.Ordered{Helper: name("helper"), Order: shared.Order{Place: place}}
+			if place == shared.Before || place == shared.After {
+				h.Order.Helper = name("other")
+			}
+			return h
+		}), 0, 12).Draw(t, "hooks")
+		all := make([]placed, len(hooks))
+		for i, h := range hooks {
+			all[i] = placed{h, hcl.Range{Filename: "x", Start: hcl.Pos{Line: i + 1, Byte: i}, End: hcl.Pos{Line: i + 1, Byte: i + 1}}}
+		}
+		diags := contradictions("tcp.est_in", all)
+		_, err := shared.SortHooks(hooks)
+		if (err != nil) != diags.HasErrors() {
+			t.Fatalf("the sorter says %v, the check %v", err, diags)
+		}
+		reported := map[int]bool{}
+		for _, d := range diags {
+			if reported[d.Subject.Start.Byte] {
+				t.Fatalf("two reports at one hook: %v", diags)
+			}
+			reported[d.Subject.Start.Byte] = true
+		}
+		var rest []shared.Ordered
+		for i, h := range hooks {
+			if !reported[i] {
+				rest = append(rest, h)
+			}
+		}
+		if _, err := shared.SortHooks(rest); err != nil {
+			t.Fatalf("without the reported hooks there is still a contradiction: %v", err)
+		}
+	})
+}
+
+// TestH7_UnplacedHooksMakeNoCircle backs what checkOrders leaves out: hooks that ask for no place never matter for a contradiction.
+func TestH7_UnplacedHooksMakeNoCircle(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var all, asking []shared.Ordered
+		for i := range rapid.IntRange(0, 8).Draw(t, "hooks") {
+			name := func(label string) string { return string(rune('a' + rapid.IntRange(0, 8).Draw(t, label))) }
+			h := shared.Ordered{Helper: string(rune('a' + i))}
+			h.Order.Place = rapid.SampledFrom([]shared.Place{
+				shared.Anywhere, shared.First, shared.Last, shared.Before, shared.After,
+			}).Draw(t, "place")
+			if h.Order.Place == shared.Before || h.Order.Place == shared.After {
+				h.Order.Helper = name("other")
+			}
+			all = append(all, h)
+			if h.Order.Place != shared.Anywhere {
+				asking = append(asking, h)
+			}
+		}
+		_, errAll := shared.SortHooks(all)
+		_, errAsking := shared.SortHooks(asking)
+		if (errAll != nil) != (errAsking != nil) {
+			t.Fatalf("with all hooks: %v; with those that ask for a place: %v", errAll, errAsking)
+		}
+	})
+}

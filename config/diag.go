@@ -1,0 +1,106 @@
+package config
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/hashicorp/hcl/v2"
+
+	"github.com/khelp/khelp/shared"
+)
+
+// problem makes an error at a place.
+func problem(at hcl.Range, summary, format string, args ...any) *hcl.Diagnostic {
+	return &hcl.Diagnostic{
+		Severity: hcl.DiagError,
+		Summary:  summary,
+		Detail:   fmt.Sprintf(format, args...),
+		Subject:  &at,
+	}
+}
+
+// warning makes a warning at a place.
+func warning(at hcl.Range, summary, format string, args ...any) *hcl.Diagnostic {
+	d := problem(at, summary, format, args...)
+	d.Severity = hcl.DiagWarning
+	return d
+}
+
+// sentence gives an error's text a capital letter and a full stop.
+func sentence(text string) string {
+	if text == "" {
+		return ""
+	}
+	if c := text[0]; c >= 'a' && c <= 'z' {
+		text = string(c-'a'+'A') + text[1:]
+	}
+	return stop(text)
+}
+
+func stop(text string) string {
+	if strings.HasSuffix(text, ".") || strings.HasSuffix(text, "?") {
+		return text
+	}
+	return text + "."
+}
+
+// hint ends a sentence about a word that is not among the known ones: with what was probably meant, or else with all of them.
+func hint(name string, known []string) string {
+	if near := shared.DidYouMean(name, known); near != "" {
+		return near
+	}
+	return "; it must be " + listOfWords(known, "or") + "."
+}
+
+// listOfWords joins words as "a, b or c".
+func listOfWords(words []string, joint string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " " + joint + " " + words[last]
+}
+
+// place writes where something stands, as an editor understands it.
+func place(r hcl.Range) string {
+	return fmt.Sprintf("%s:%d", r.Filename, r.Start.Line)
+}
+
+// sorted puts diagnostics in the order of the files and of the lines in them; those without a place come first. Where parser and
+// decoder say the same of the same place, once is enough.
+func sorted(diags hcl.Diagnostics, sources []source) hcl.Diagnostics {
+	rank := make(map[string]int, len(sources))
+	for i, src := range sources {
+		rank[src.name] = i + 1
+	}
+	key := func(d *hcl.Diagnostic) (file, byte int) {
+		if d.Subject == nil {
+			return 0, 0
+		}
+		return rank[d.Subject.Filename], d.Subject.Start.Byte
+	}
+	slices.SortStableFunc(diags, func(a, b *hcl.Diagnostic) int {
+		fileA, byteA := key(a)
+		fileB, byteB := key(b)
+		if fileA != fileB {
+			return fileA - fileB
+		}
+		return byteA - byteB
+	})
+	return slices.CompactFunc(diags, func(a, b *hcl.Diagnostic) bool {
+		return a.Summary == b.Summary && a.Detail == b.Detail && a.Subject != nil && b.Subject != nil && *a.Subject == *b.Subject
+	})
+}
+
+// WriteDiagnostics writes diagnostics for people: what is wrong, the file and the line, the line itself, what to do. Lines are wrapped
+// at width, or not at all if it is 0.
+func (c *Config) WriteDiagnostics(w io.Writer, diags hcl.Diagnostics, width uint, color bool) error {
+	return WriteDiagnostics(w, c.Files, diags, width, color)
+}
+
+// WriteDiagnostics is Config.WriteDiagnostics for diagnostics that came without a Config, such as those of FormatFiles.
+func WriteDiagnostics(w io.Writer, files map[string]*hcl.File, diags hcl.Diagnostics, width uint, color bool) error {
+	return hcl.NewDiagnosticTextWriter(w, files, width, color).WriteDiagnostics(diags)
+}

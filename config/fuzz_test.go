@@ -1,0 +1,41 @@
+package config
+
+import (
+	"testing"
+
+	"github.com/hashicorp/hcl/v2"
+)
+
+// FuzzParse: whatever the text, Parse does not panic; every diagnostic has words and a place inside the file and can be written;
+// without errors every spec is valid; and text without syntax errors has none after Format either.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(tidy))
+	f.Add([]byte(diagnoseText))
+	f.Add([]byte(manyHelpers(4)))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if len(text) > 1<<16 {
+			t.Skip("longer inputs only take longer")
+		}
+		cfg, diags := Parse("fuzz.hcl", text)
+		checkRanges(t, cfg, diags)
+		for _, d := range diags {
+			if d.Subject == nil {
+				t.Errorf("a diagnostic without a place: %s: %s", d.Summary, d.Detail)
+			}
+		}
+		render(t, cfg, diags)
+		render(t, cfg, cfg.Diagnose("ertt", hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "x"}}))
+		if !diags.HasErrors() {
+			for i := range cfg.Helpers {
+				if err := cfg.Helpers[i].Spec.Validate(); err != nil {
+					t.Errorf("no diagnostic says so, but %v", err)
+				}
+			}
+		}
+		if _, syntax := parseFile(source{"fuzz.hcl", text}); !syntax.HasErrors() {
+			if _, again := parseFile(source{"fuzz.hcl", Format(text)}); again.HasErrors() {
+				t.Errorf("formatting breaks it: %v", again)
+			}
+		}
+	})
+}
