@@ -3,6 +3,8 @@ package launch
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -18,6 +20,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/khelp/khelp/shared/wire"
@@ -61,6 +66,8 @@ func helperMain(mode string, args []string) {
 		block()
 	case "no-tls", "deaf", "dies", "not-tls":
 		serveBadly(mode)
+	case "foreign":
+		serveForeign()
 	case "hold":
 		block()
 	case "host":
@@ -148,6 +155,30 @@ func serveStock(handshake plugin.HandshakeConfig) {
 		Plugins:         plugin.PluginSet{"do": doPlugin{}},
 		GRPCServer:      plugin.DefaultGRPCServer,
 	})
+}
+
+// serveForeign is a helper without go-plugin: a gRPC server that knows the handshake and nothing else.
+func serveForeign() {
+	config, _, err := newIdentity()
+	if err != nil {
+		panic(err)
+	}
+	clients := x509.NewCertPool()
+	if !clients.AppendCertsFromPEM([]byte(os.Getenv(wire.EnvClientCert))) {
+		panic("no client certificate")
+	}
+	config.ClientCAs, config.ClientAuth, config.MinVersion = clients, tls.RequireAndVerifyClientCert, tls.VersionTLS13
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	server := grpc.NewServer(grpc.Creds(credentials.NewTLS(config)))
+	status := health.NewServer()
+	status.SetServingStatus(wire.ServiceName, grpc_health_v1.HealthCheckResponse_SERVING)
+	grpc_health_v1.RegisterHealthServer(server, status)
+	cert := base64.RawStdEncoding.EncodeToString(config.Certificates[0].Certificate[0])
+	fmt.Printf("1|1|tcp|%s|grpc|%s\n", listener.Addr(), cert)
+	_ = server.Serve(listener)
 }
 
 // serveBadly gives a good handshake and then is no good.

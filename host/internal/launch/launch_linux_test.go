@@ -144,6 +144,15 @@ func TestStartStockHelper(t *testing.T) {
 	}
 }
 
+// A helper in another language: TCP, its own TLS, none of go-plugin's extra services.
+func TestStartForeignHelper(t *testing.T) {
+	p, _ := startStock(t, "foreign")
+	health, err := grpc_health_v1.NewHealthClient(p.Conn()).Check(t.Context(), &grpc_health_v1.HealthCheckRequest{Service: wire.ServiceName})
+	if err != nil || health.Status != grpc_health_v1.HealthCheckResponse_SERVING {
+		t.Errorf("health: %v, %v", health, err)
+	}
+}
+
 func TestNoiseBeforeHandshake(t *testing.T) {
 	_, book := startStock(t, "noisy")
 	for _, want := range []string{"banner 0|of|the|interpreter", "banner 15|of|the|interpreter"} {
@@ -324,24 +333,24 @@ func sweepOld(dir string) (int, error) {
 
 func TestSweepLeavesOthersAlone(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"khelp-docs", "other"} {
+	for _, name := range []string{"khelp-sock-docs", "other"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "khelp-docs", "letter"), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "khelp-sock-docs", "letter"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(filepath.Join(dir, "khelp-young"), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, "khelp-sock-young"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := Sweep(dir); n != 0 || err != nil {
 		t.Errorf("swept %d, %v", n, err)
 	}
-	if n, err := sweepOld(dir); n != 1 || err != nil { // khelp-young is old and empty now
+	if n, err := sweepOld(dir); n != 1 || err != nil { // khelp-sock-young is old and empty now
 		t.Errorf("swept %d, %v", n, err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "khelp-docs", "letter")); err != nil {
+	if _, err := os.Stat(filepath.Join(dir, "khelp-sock-docs", "letter")); err != nil {
 		t.Error(err)
 	}
 	if _, err := Sweep(filepath.Join(dir, "none")); !errors.Is(err, shared.ErrNotExist) {

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	dirPrefix = "khelp-"
+	dirPrefix = "khelp-sock-"
 	// maxSocketPath is what fits into sockaddr_un everywhere (104 bytes on the BSDs and darwin, with the NUL).
 	maxSocketPath = 103
 	// maxSocketName is the longest name that go-plugin's servers give their socket: "plugin" and ten digits.
