@@ -173,11 +173,13 @@ func (in *instance) kill() {
 	}
 }
 
-// abort ends an instance that has not come into use.
+// abort ends an instance that has not come into use, at once.
 func (in *instance) abort() {
-	in.endOnce.Do(func() { close(in.ending) })
-	in.watcher.Wait()
-	in.kill()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := in.stop(ctx, 0); err != nil {
+		in.log.Error("a helper that failed to load does not go away", "error", err)
+	}
 }
 
 // stop ends the instance in order: the end of the control stream tells the helper to go, then SIGTERM, then, after grace or when ctx

@@ -12,7 +12,7 @@ import (
 func (in *instance) serve(_ context.Context, req *wire.ControlToHost) *wire.Answer {
 	switch body := req.GetBody().(type) {
 	case *wire.ControlToHost_GetId_:
-		id, err := in.host.ID(req.GetGetId().GetName())
+		id, err := in.host.ID(req.GetGetId_().GetName())
 		return &wire.Answer{
 			Status: wire.StatusOf(err),
 			Result: &wire.Answer_GetId{GetId: &wire.GetIdResult{HelperId: uint32(id)}},
