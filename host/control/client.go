@@ -1,0 +1,162 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/khelp/khelp/host"
+	"github.com/khelp/khelp/host/control/controlv1"
+	"github.com/khelp/khelp/shared"
+)
+
+// maxAnswer bounds one message of a daemon's answer.
+const maxAnswer = 64 << 20
+
+// Client asks a daemon. It owns one connection, to be given back with Close, and is safe for concurrent use by multiple goroutines.
+// Errors wrap the sentinels that they wrapped in the host; a daemon that has gone is ErrNotRunning.
+type Client struct {
+	conn *grpc.ClientConn
+	stub controlv1.ControlClient
+}
+
+// LoadRequest is what Load asks for.
+type LoadRequest struct {
+	Name       string         // found by the host, or an absolute path to be loaded as it is
+	Classes    []shared.Class // the helper must follow each of them
+	Force      bool           // in spite of another API generation
+	Properties map[string]any // string, bool, int64, float64 or []any of strings; override what the host is configured with
+}
+
+// Dial connects to the daemon at a socket. It is ErrNotRunning if nobody listens there and ErrPermission if the socket may not be
+// opened.
+func Dial(ctx context.Context, path string) (*Client, error) {
+	// Connecting here and not within gRPC tells at once, and by the system's own error, that nobody is there.
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, dialError(path, err)
+	}
+	return newClient(conn)
+}
+
+// newClient makes a client that owns conn, the only connection it will ever have.
+func newClient(conn net.Conn) (*Client, error) {
+	var taken atomic.Bool
+	dial := func(context.Context, string) (net.Conn, error) {
+		if !taken.CompareAndSwap(false, true) {
+			return nil, errors.New("the daemon closed the connection")
+		}
+		return conn, nil
+	}
+	cc, err := grpc.NewClient("passthrough:///khelp",
+		grpc.WithContextDialer(dial),
+		grpc.WithTransportCredentials(peerCredentials{}),
+		grpc.WithNoProxy(),
+		grpc.WithDisableServiceConfig(),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control client: %w", err), conn.Close())
+	}
+	return &Client{conn: cc, stub: controlv1.NewControlClient(cc)}, nil
+}
+
+func dialError(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: there is no socket at %s: %w", ErrNotRunning, path, errno(err))
+	case refused(err):
+		return fmt.Errorf("%w: nobody listens on %s: %w", ErrNotRunning, path, errno(err))
+	case errors.Is(err, fs.ErrPermission):
+		return shared.ErrPermission.Errorf("control socket %s: %w", path, errno(err))
+	case errors.Is(err, context.DeadlineExceeded):
+		return shared.ErrTimeout.Errorf("control socket %s: %w", path, err)
+	default:
+		return fmt.Errorf("control socket: %w", err)
+	}
+}
+
+// Close ends the connection and the calls on it.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Stat shows one helper, or all if name is empty. An unknown name is ErrNotExist.
+func (c *Client) Stat(ctx context.Context, name string) (host.Stat, error) {
+	r, err := c.stub.Stat(ctx, &controlv1.StatRequest{Name: name})
+	if err != nil {
+		return host.Stat{}, fromStatus(err)
+	}
+	st := host.Stat{Generation: r.GetGeneration()}
+	for _, h := range r.GetHelpers() {
+		st.Helpers = append(st.Helpers, helperFromProto(h))
+	}
+	return st, nil
+}
+
+// Hooks shows the hook heads.
+func (c *Client) Hooks(ctx context.Context) ([]host.HeadStat, error) {
+	r, err := c.stub.Hooks(ctx, &controlv1.HooksRequest{})
+	if err != nil {
+		return nil, fromStatus(err)
+	}
+	var heads []host.HeadStat
+	for _, h := range r.GetHeads() {
+		heads = append(heads, headFromProto(h))
+	}
+	return heads, nil
+}
+
+// Objects shows the objects alive, as the filter says. An unknown helper in it is ErrNotExist.
+func (c *Client) Objects(ctx context.Context, filter host.ObjectFilter) ([]host.ObjectStat, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.stub.Objects(ctx, &controlv1.ObjectsRequest{Helper: filter.Helper})
+	if err != nil {
+		return nil, fromStatus(err)
+	}
+	var objects []host.ObjectStat
+	for {
+		r, err := stream.Recv()
+		switch {
+		case errors.Is(err, io.EOF):
+			return objects, nil
+		case err != nil:
+			return nil, fromStatus(err)
+		}
+		for _, o := range r.GetObjects() {
+			objects = append(objects, objectFromProto(o))
+		}
+	}
+}
+
+// Load loads a helper and returns when it is active.
+func (c *Client) Load(ctx context.Context, req LoadRequest) error {
+	props, err := propertiesToProto(req.Properties)
+	if err != nil {
+		return err
+	}
+	_, err = c.stub.Load(ctx, &controlv1.LoadRequest{
+		Name: req.Name, Classes: toStrings(req.Classes), Force: req.Force, Properties: props,
+	})
+	return fromStatus(err)
+}
+
+// Unload unloads a helper and returns when it is gone. If it is held, wait says how long to wait for that to end; 0 is not at all.
+func (c *Client) Unload(ctx context.Context, name string, wait time.Duration) error {
+	_, err := c.stub.Unload(ctx, &controlv1.UnloadRequest{Name: name, Wait: optionalDuration(wait)})
+	return fromStatus(err)
+}
+
+// Version says what the daemon was built from.
+func (c *Client) Version(ctx context.Context) (Version, error) {
+	r, err := c.stub.Version(ctx, &controlv1.VersionRequest{})
+	if err != nil {
+		return Version{}, fromStatus(err)
+	}
+	return Version{Version: r.GetVersion(), Revision: r.GetRevision(), Go: r.GetGo(), API: r.GetApi()}, nil
+}

@@ -1,0 +1,168 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/khelp/khelp/host/control/controlv1"
+	"github.com/khelp/khelp/shared"
+)
+
+// ErrNotRunning is what Dial and every call end with when nobody listens on the socket, or no longer. It wraps the error of the system
+// where there is one.
+var ErrNotRunning = errors.New("daemon is not running")
+
+// toStatus turns a host's error into one that crosses gRPC with its sentinel, its sentence and the properties at fault.
+func toStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	// A gRPC status within err is not passed on: it is a helper's, and would look like the state of this connection.
+	detail := &controlv1.ErrorDetail{Code: int32(errorCode(err)), Message: err.Error()}
+	for _, p := range propertyErrors(err) {
+		detail.Properties = append(detail.Properties, &controlv1.PropertyError{Name: p.Name, Message: p.Err.Error()})
+	}
+	st := status.New(grpcCode(shared.Code(detail.Code)), detail.Message)
+	if with, err := st.WithDetails(detail); err == nil {
+		st = with
+	}
+	return st.Err()
+}
+
+// errorCode is shared.CodeOf for errors that may also come from a context.
+func errorCode(err error) shared.Code {
+	if code := shared.CodeOf(err); code != shared.CodeUnknown {
+		return code
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return shared.CodeTimeout
+	case errors.Is(err, context.Canceled):
+		return shared.CodeCanceled
+	default:
+		return shared.CodeUnknown
+	}
+}
+
+// grpcCode is the nearest gRPC code, for clients that know only those. Ours read the detail.
+func grpcCode(code shared.Code) codes.Code {
+	switch code {
+	case shared.CodeExist:
+		return codes.AlreadyExists
+	case shared.CodeNotExist:
+		return codes.NotFound
+	case shared.CodeBusy, shared.CodeDeadlock, shared.CodeTooManyLinks, shared.CodeNoExec, shared.CodeIncompatible:
+		return codes.FailedPrecondition
+	case shared.CodeInvalid, shared.CodeNameTooLong:
+		return codes.InvalidArgument
+	case shared.CodePermission:
+		return codes.PermissionDenied
+	case shared.CodeTimeout:
+		return codes.DeadlineExceeded
+	case shared.CodeOverload, shared.CodeTooLarge:
+		return codes.ResourceExhausted
+	case shared.CodeUnsupported:
+		return codes.Unimplemented
+	case shared.CodeCanceled:
+		return codes.Canceled
+	case shared.CodeRejected, shared.CodeClosed, shared.CodeHelperGone, shared.CodeBadReply:
+		return codes.Aborted
+	default:
+		return codes.Unknown
+	}
+}
+
+// fromStatus turns what a call ended with into the host's error again.
+func fromStatus(err error) error {
+	if err == nil {
+		return nil
+	}
+	st, ok := status.FromError(err)
+	if !ok {
+		return err
+	}
+	for _, d := range st.Details() {
+		if detail, ok := d.(*controlv1.ErrorDetail); ok {
+			return fromDetail(detail)
+		}
+	}
+	switch st.Code() {
+	case codes.Unavailable:
+		return fmt.Errorf("%w: the connection broke: %s", ErrNotRunning, st.Message())
+	case codes.DeadlineExceeded:
+		return shared.ErrTimeout.Errorf("the daemon did not answer in time")
+	case codes.Canceled:
+		return shared.ErrCanceled.Errorf("canceled")
+	case codes.ResourceExhausted:
+		return shared.ErrTooLarge.Errorf("%s", st.Message())
+	case codes.Unimplemented:
+		return shared.ErrUnsupported.Errorf("the daemon does not know this command: %s", st.Message())
+	default:
+		return fmt.Errorf("control service: %s", st.Message())
+	}
+}
+
+func fromDetail(d *controlv1.ErrorDetail) error {
+	err := shared.FromCode(shared.Code(d.GetCode()), d.GetMessage())
+	if err == nil {
+		return fmt.Errorf("control service: an error without a code: %s", d.GetMessage())
+	}
+	if len(d.GetProperties()) == 0 {
+		return err
+	}
+	re := &remoteError{err: err}
+	for _, p := range d.GetProperties() {
+		re.properties = append(re.properties, &shared.PropertyError{Name: p.GetName(), Err: shared.ErrInvalid.Errorf("%s", p.GetMessage())})
+	}
+	return re
+}
+
+// remoteError is an error of the daemon's that names properties. Its text is the daemon's.
+type remoteError struct {
+	err        error
+	properties []*shared.PropertyError
+}
+
+func (e *remoteError) Error() string { return e.err.Error() }
+
+func (e *remoteError) Unwrap() []error {
+	all := []error{e.err}
+	for _, p := range e.properties {
+		all = append(all, p)
+	}
+	return all
+}
+
+// errno returns the system's own error in err, which is shorter than what net makes of it, or err.
+func errno(err error) error {
+	var e syscall.Errno
+	if errors.As(err, &e) {
+		return e
+	}
+	return err
+}
+
+// propertyErrors collects every PropertyError in the tree of err.
+func propertyErrors(err error) []*shared.PropertyError {
+	switch e := err.(type) { //nolint:errorlint // this walks the tree itself, to find them all
+	case nil:
+		return nil
+	case *shared.PropertyError:
+		return []*shared.PropertyError{e}
+	case interface{ Unwrap() error }:
+		return propertyErrors(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var found []*shared.PropertyError
+		for _, inner := range e.Unwrap() {
+			found = append(found, propertyErrors(inner)...)
+		}
+		return found
+	default:
+		return nil
+	}
+}
