@@ -10,19 +10,19 @@
 //
 // # The way of a connection
 //
-//	         accept
-//	           │  make the object, classes tcp and socket; if that fails the connection is reset
-//	     socket.newconn ──── reject ───► reset ───┐
-//	           │ dial the upstream ── fails ► reset ──┤
-//	           ▼                                      │
-//	 client ─ read ► tcp.est_in ► socket.rcv ► write ► upstream
-//	 client ◄ tcp.est_out ◄ write ◄ socket.snd ◄ read ─ upstream
-//	           │                       │ reject: reset
-//	           ▼                       ▼
-//	     both ways have ended, or one with an error
-//	           │  close the sockets
-//	     socket.close
-//	           │  destroy the object
+//	accept
+//	  │      make the object, classes tcp and socket; without it the connection is reset and nothing below happens
+//	  ▼
+//	socket.newconn ──────────── reject: reset ────────────────┐
+//	  │      dial the upstream; fails: reset ─────────────────┤
+//	  ▼                                                       │
+//	client: read ─► tcp.est_in ─► socket.rcv ─► upstream: write
+//	                                 │ reject: reset ─────────┤
+//	upstream: read ─► socket.snd ─► client: write ─► tcp.est_out
+//	                     │ reject: reset ─────────────────────┤
+//	  │      both directions have ended                       │
+//	  ▼                                                       ▼
+//	close the sockets ─► socket.close ─► destroy the object
 //
 // Socket.newconn is the first point that an object meets and socket.close the last, once each, for refused connections too. The two
 // directions run side by side: the order of tcp.est_in and tcp.est_out is that of the bytes within each of them only, and on

@@ -4,6 +4,7 @@ import (
 	"net"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -44,10 +45,14 @@ func (r *infoReader) open(c net.Conn) {
 
 func (r *infoReader) opened() bool { return r.ask != nil }
 
+// readFrom is unix.GetsockoptTCPInfo without the allocation.
 func (r *infoReader) readFrom(fd uintptr) {
-	info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) // inlined, so that *info is on the stack
-	if r.err = err; err == nil {
-		r.info = *info
+	r.info = unix.TCPInfo{}
+	size := uint32(unsafe.Sizeof(r.info))
+	r.err = nil
+	if _, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_INFO,
+		uintptr(unsafe.Pointer(&r.info)), uintptr(unsafe.Pointer(&size)), 0); errno != 0 {
+		r.err = errno
 	}
 }
 
