@@ -28,7 +28,7 @@ import (
 // runtimeDir makes a short directory that must be empty when the test ends.
 func runtimeDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "kl")
+	dir, err := os.MkdirTemp("", "kl") //nolint:usetesting // socket paths must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func TestGrandchildrenDoNotDelayTheExit(t *testing.T) {
 }
 
 func TestHelperEndsWithKilledHost(t *testing.T) {
-	dir, err := os.MkdirTemp("", "kl")
+	dir, err := os.MkdirTemp("", "kl") //nolint:usetesting // socket paths must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -393,7 +393,7 @@ func TestHammer(t *testing.T) {
 
 // From exec to the open connection, with a helper as go-plugin serves it (its P-521 key is most of the time), and its end.
 func BenchmarkStart(b *testing.B) {
-	dir, err := os.MkdirTemp("", "kl")
+	dir, err := os.MkdirTemp("", "kl") //nolint:usetesting // socket paths must be short
 	if err != nil {
 		b.Fatal(err)
 	}

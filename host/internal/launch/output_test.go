@@ -127,11 +127,14 @@ func TestParsePrefix(t *testing.T) {
 
 func TestLooksLikeHandshake(t *testing.T) {
 	for line, want := range map[string]bool{
-		"1|1|unix|/s|grpc|": true, " 2|x|y|z ": true, "1|1|unix": false, "a|b|c|d": false, "": false, "|||": false, "12": false,
+		"1|1|unix|/s|grpc|": true, "2|x|y|z": true, "1|1|unix": false, "a|b|c|d": false, "": false, "|||": false, "12": false,
 	} {
 		if got := looksLikeHandshake(line); got != want {
 			t.Errorf("%q: %v", line, got)
 		}
+	}
+	if !looksLikeHandshake(" 1|1|unix|/s|grpc| ") {
+		t.Error("blanks around the line matter")
 	}
 }
 
@@ -145,7 +148,7 @@ func TestParseStdio(t *testing.T) {
 	if channel, data := parseStdio(msg); channel != 2 || string(data) != "text" {
 		t.Errorf("%d %q", channel, data)
 	}
-	for cut := range len(msg) {
+	for cut := range msg {
 		if _, data := parseStdio(msg[:cut]); data != nil && string(data) != "text" {
 			t.Errorf("cut at %d: %q", cut, data)
 		}
