@@ -103,14 +103,6 @@ func spawnNow(cmd *exec.Cmd) (*spawned, error) {
 	return &spawned{cmd: cmd, stdout: outR, stderr: errR}, nil
 }
 
-// discard ends a process that nobody waits for any more.
-func (s *spawned) discard() {
-	_ = signalGroup(s.cmd.Process, syscall.SIGKILL)
-	_ = s.cmd.Wait()
-	_ = s.stdout.Close()
-	_ = s.stderr.Close()
-}
-
 // reap waits for the exit, ends what is left of the group, reads the rest of the output and then reports.
 func (c *child) reap(s *spawned, readers *sync.WaitGroup, exited context.CancelFunc) {
 	c.reapLeader()

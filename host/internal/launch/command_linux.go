@@ -65,6 +65,14 @@ func launcherLoop() {
 	}
 }
 
+// discard ends a process that nobody waits for any more.
+func (s *spawned) discard() {
+	_ = signalGroup(s.cmd.Process, syscall.SIGKILL)
+	_ = s.cmd.Wait()
+	_ = s.stdout.Close()
+	_ = s.stderr.Close()
+}
+
 // spawn starts cmd from the launcher thread. When it returns because ctx is done, the launcher ends what was started.
 func spawn(ctx context.Context, cmd *exec.Cmd) (*spawned, error) {
 	launcher.once.Do(func() {

@@ -2,6 +2,7 @@ package launch
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"os"
@@ -38,6 +39,16 @@ func foreignELF() string {
 	binary.LittleEndian.PutUint32(head[20:], 1)
 	binary.LittleEndian.PutUint16(head[52:], 64)
 	return string(head)
+}
+
+// someCert is a certificate as a handshake carries it.
+func someCert(t *testing.T) string {
+	t.Helper()
+	config, pemText, err := newIdentity()
+	if err != nil || !strings.HasPrefix(pemText, "-----BEGIN CERTIFICATE-----") {
+		t.Fatal(pemText, err)
+	}
+	return base64.RawStdEncoding.EncodeToString(config.Certificates[0].Certificate[0])
 }
 
 type failure struct {

@@ -57,14 +57,3 @@ func (b *logBook) records(t *testing.T) []record {
 	}
 	return out
 }
-
-// find returns the first record with this message.
-func (b *logBook) find(t *testing.T, message string) (record, bool) {
-	t.Helper()
-	for _, r := range b.records(t) {
-		if r.Message == message {
-			return r, true
-		}
-	}
-	return record{}, false
-}

@@ -102,3 +102,14 @@ func eventually(t *testing.T, what string, cond func() bool) {
 		}
 	}
 }
+
+// find returns the first record with this message.
+func (b *logBook) find(t *testing.T, message string) (record, bool) {
+	t.Helper()
+	for _, r := range b.records(t) {
+		if r.Message == message {
+			return r, true
+		}
+	}
+	return record{}, false
+}

@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,15 +10,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"pgregory.net/rapid"
 )
-
-func someCert(t *testing.T) string {
-	t.Helper()
-	config, pemText, err := newIdentity()
-	if err != nil || !strings.HasPrefix(pemText, "-----BEGIN CERTIFICATE-----") {
-		t.Fatal(pemText, err)
-	}
-	return base64.RawStdEncoding.EncodeToString(config.Certificates[0].Certificate[0])
-}
 
 // Whatever the pieces a stream comes in, the lines are the same.
 func TestLineWriterSplitsAnyPieces(t *testing.T) {
