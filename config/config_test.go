@@ -220,15 +220,15 @@ func TestEnvThatIsNotText(t *testing.T) {
 	}
 }
 
-// TestHostileNesting: what would fill the parser's stack is an error at its place, and quick.
+// TestHostileNesting: what would fill the parser's stack, when there is enough of it, is an error at its place before the parser sees it.
 func TestHostileNesting(t *testing.T) {
 	for _, unit := range []string{
 		"(", "[", "{", "!", "-", "\"${", "a {\n", "a ? ", "f(", "1 +", "{ a = ", "\"%{ if true }", "<<E\n${", "%{", "a.", "[0]", "[*]", "a[",
 	} {
-		text := "helper \"a\" {\n  timeout = " + strings.Repeat(unit, 300_000)
+		text := "helper \"a\" {\n  timeout = " + strings.Repeat(unit, 20_000)
 		cfg, diags := Parse("khelpd.hcl", []byte(text))
-		if !diags.HasErrors() {
-			t.Errorf("%q 300,000 times has no errors", unit)
+		if len(diags) != 1 || diags[0].Summary != "Nested too deeply" && diags[0].Summary != "Too many operators" {
+			t.Errorf("%q 20,000 times: %v", unit, diags)
 		}
 		checkRanges(t, cfg, diags)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/big"
 	"path/filepath"
 	"slices"
@@ -297,5 +298,9 @@ func (d *decoder) number(el element) (any, bool) {
 		return nil, false
 	}
 	f, _ := n.Float64()
+	if math.IsInf(f, 0) || f == 0 {
+		d.errorf(el.at, "Number out of range", "A fraction has at most 64 bits: it lies between 5e-324 and 1.7e308.")
+		return nil, false
+	}
 	return f, true
 }

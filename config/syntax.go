@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strconv"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -26,7 +27,7 @@ func parseFile(src source) (*hcl.File, hcl.Diagnostics) {
 	}
 	if whole, ok := file.Body.(*hclsyntax.Body); ok && diags.HasErrors() {
 		if body, more := parseItems(src, tokens, whole); more.HasErrors() {
-			file.Body, diags = body, more
+			file.Body, file.Nav, diags = body, navigation{body}, more
 		}
 	}
 	return file, diags
@@ -56,6 +57,23 @@ func parseItems(src source, tokens hclsyntax.Tokens, whole *hclsyntax.Body) (*hc
 		}
 	}
 	return out, diags
+}
+
+// navigation tells hcl's writer of diagnostics which block a place is in, by the method it looks for.
+type navigation struct{ root *hclsyntax.Body }
+
+func (n navigation) ContextString(offset int) string {
+	for _, b := range n.root.Blocks {
+		if !b.Range().ContainsOffset(offset) {
+			continue
+		}
+		text := b.Type
+		for _, label := range b.Labels {
+			text += " " + strconv.Quote(label)
+		}
+		return text
+	}
+	return ""
 }
 
 // itemStarts finds where the items of the top level begin: behind a newline outside of all brackets, and where a line begins, without
