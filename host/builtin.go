@@ -1,9 +1,11 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime/debug"
+	"sync"
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/osd"
@@ -81,28 +83,45 @@ type builtinTarget struct {
 	fn     BuiltinHook
 }
 
+// builtinFrame is what one call needs; it is used again so that a call allocates nothing.
+type builtinFrame struct {
+	call BuiltinCall
+	buf  []byte
+}
+
+var builtinFrames = sync.Pool{New: func() any { return new(builtinFrame) }}
+
 func (t builtinTarget) Call(ctx context.Context, inv hhook.Invocation) hhook.Outcome {
 	slot := inv.Slot
 	if slot == nil && inv.Object != nil && inv.Queued() {
 		slot = inv.Object.OrderSlot(t.helper.id, func() *osd.Slot { return osd.NewOrderSlot(t.helper.id, nil) })
 	}
-	c := BuiltinCall{Point: inv.Hook.Point(), Context: inv.Context}
+	f := builtinFrames.Get().(*builtinFrame)
+	f.call = BuiltinCall{Point: inv.Hook.Point(), Context: inv.Context}
 	if inv.Object != nil {
-		c.Object = inv.Object.ID()
+		f.call.Object = inv.Object.ID()
 	}
+	out := t.serially(ctx, slot, f)
+	f.call = BuiltinCall{}
+	builtinFrames.Put(f)
+	return out
+}
+
+// serially keeps the calls on a slot apart; on synchronous heads the object's turn does that for all helpers, on others nothing else.
+func (t builtinTarget) serially(ctx context.Context, slot *osd.Slot, f *builtinFrame) hhook.Outcome {
 	if slot == nil {
-		return t.guard(ctx, &c)
+		return t.guard(ctx, &f.call)
 	}
 	slot.Running().Lock()
 	defer slot.Running().Unlock()
 	if !slot.KeepsData() {
-		return t.guard(ctx, &c)
+		return t.guard(ctx, &f.call)
 	}
-	var buf [256]byte
-	c.Data = append(buf[:0], slot.Lent()...)
-	out := t.guard(ctx, &c)
-	if out.Cause == shared.CauseNone {
-		out = t.helper.commit(slot, c.Data, out)
+	f.buf = append(f.buf[:0], slot.Lent()...)
+	f.call.Data = f.buf
+	out := t.guard(ctx, &f.call)
+	if out.Cause == shared.CauseNone && !bytes.Equal(f.call.Data, slot.Lent()) {
+		out = t.helper.commit(slot, f.call.Data, out)
 	}
 	return out
 }

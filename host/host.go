@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/khelp/khelp/host/hhook"
+	"github.com/khelp/khelp/host/internal/launch"
 	"github.com/khelp/khelp/host/osd"
 	"github.com/khelp/khelp/shared"
 )
@@ -88,6 +89,11 @@ func New(cfg Config) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{cfg: cfg, log: cfg.Logger, vnets: map[string]*Vnet{}}
+	if n, err := launch.Sweep(cfg.RuntimeDir); err != nil {
+		h.log.Warn("directories left by a host that was killed stay behind", "error", err)
+	} else if n > 0 {
+		h.log.Info("swept directories left by a host that was killed", "directories", n)
+	}
 	h.vnets[""] = &Vnet{host: h, heads: map[shared.HookPoint]*hhook.Head{}}
 	return h, nil
 }
