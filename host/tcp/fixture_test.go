@@ -176,6 +176,7 @@ type fixture struct {
 	*testHost
 	sub      *tcp.Subsystem
 	proxy    *tcp.Proxy
+	others   []*tcp.Proxy // that a test added
 	upstream *net.TCPListener
 }
 
@@ -254,6 +255,12 @@ func (f *fixture) verify() {
 		}
 	}
 	forwarded, stats := f.sub.Forwarded(), f.proxy.Stats()
+	for _, p := range f.others {
+		other := p.Stats()
+		stats.SegmentsIn += other.SegmentsIn
+		stats.SegmentsOut += other.SegmentsOut
+		stats.Active += other.Active
+	}
 	if forwarded[tcpv1.NewConn] != forwarded[tcpv1.Close] {
 		f.t.Errorf("%d connections were opened and %d closed", forwarded[tcpv1.NewConn], forwarded[tcpv1.Close])
 	}
@@ -310,6 +317,21 @@ func (f *fixture) dial() *net.TCPConn {
 	f.t.Cleanup(func() { c.Close() })
 	deadline(c)
 	return c.(*net.TCPConn)
+}
+
+// dialRefused connects to the proxy and wants a reset, which may come before the connection is even noticed here.
+func (f *fixture) dialRefused() {
+	f.t.Helper()
+	c, err := net.Dial("tcp", f.proxy.Addr().String())
+	if err != nil {
+		if !isReset(err) {
+			f.t.Errorf("dialling ended with %v, want a reset", err)
+		}
+		return
+	}
+	defer c.Close()
+	deadline(c)
+	expectReset(f.t, c)
 }
 
 // idle waits until every connection has ended.

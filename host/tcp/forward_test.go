@@ -13,6 +13,7 @@ import (
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/tcp"
+	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/points/tcpv1"
 )
 
@@ -182,41 +183,35 @@ func TestLateHookMeetsEverySegment(t *testing.T) {
 
 // Hooks that come and go under load cost neither bytes nor counts; the one that stays meets everything.
 func TestO10_HooksComeAndGo(t *testing.T) {
+	const conns, rounds = 8, 300
 	f := newFixture(t, false, tcp.Options{}, echo)
 	stay := f.attach(tcpv1.EstIn, nil)
-	stop := make(chan struct{})
-	var flipping, traffic sync.WaitGroup
-	flipping.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			p := &probe{}
-			head := f.head(tcpv1.Points[i%len(tcpv1.Points)])
-			hook := hhook.NewHook(hhook.HookConfig{Helper: "flip", ID: 1000, InProc: true, Target: p})
-			if err := head.Add(hook); err != nil {
-				t.Error(err)
-				return
-			}
-			head.Remove(hook)
-		}
-	})
-	for range 8 {
+	var wg sync.WaitGroup
+	for i := range conns {
 		c := f.dial()
-		traffic.Go(func() {
+		id := shared.HelperID(1000 + i)
+		wg.Go(func() {
 			defer c.Close()
-			for range 300 {
-				ask(t, c, "hello")
+			for round := range rounds {
+				head := f.head(tcpv1.Points[(i+round)%len(tcpv1.Points)])
+				hook := hhook.NewHook(hhook.HookConfig{Helper: "flip", ID: id, InProc: true, Target: &probe{}})
+				if err := head.Add(hook); err != nil {
+					t.Error(err)
+					return
+				}
+				_, werr := c.Write([]byte("hello")) // on its way while the hook leaves
+				head.Remove(hook)
+				buf := make([]byte, 5)
+				if _, err := io.ReadFull(c, buf); err != nil || werr != nil || string(buf) != "hello" {
+					t.Errorf("got %q, %v, %v", buf, werr, err)
+					return
+				}
 			}
 		})
 	}
-	traffic.Wait()
-	close(stop)
-	flipping.Wait()
+	wg.Wait()
 	f.idle()
-	if stay.calls.Load() < 8*300 {
+	if stay.calls.Load() < conns*rounds {
 		t.Errorf("the hook that stayed was called %d times", stay.calls.Load())
 	}
 }
