@@ -70,9 +70,9 @@ func newClient(conn net.Conn) (*Client, error) {
 func dialError(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: there is no socket at %s: %w", ErrNotRunning, path, errno(err))
+		return &notRunningError{fmt.Sprintf("%v: there is no socket at %s", ErrNotRunning, path), errno(err)}
 	case refused(err):
-		return fmt.Errorf("%w: nobody listens on %s: %w", ErrNotRunning, path, errno(err))
+		return &notRunningError{fmt.Sprintf("%v: nobody listens on %s", ErrNotRunning, path), errno(err)}
 	case errors.Is(err, fs.ErrPermission):
 		return shared.ErrPermission.Errorf("control socket %s: %w", path, errno(err))
 	case errors.Is(err, context.DeadlineExceeded):

@@ -17,6 +17,15 @@ import (
 // where there is one.
 var ErrNotRunning = errors.New("daemon is not running")
 
+// notRunningError wraps the system's error too, for which its own sentence is the better one.
+type notRunningError struct {
+	text  string
+	cause error
+}
+
+func (e *notRunningError) Error() string   { return e.text }
+func (e *notRunningError) Unwrap() []error { return []error{ErrNotRunning, e.cause} }
+
 // toStatus turns a host's error into one that crosses gRPC with its sentinel, its sentence and the properties at fault.
 func toStatus(err error) error {
 	if err == nil {

@@ -1,0 +1,6 @@
+package main
+
+import "golang.org/x/sys/unix"
+
+// dup makes descriptor to a copy of from that programs to come inherit.
+func dup(from, to int) error { return unix.Dup3(from, to, 0) }

@@ -1,0 +1,129 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"github.com/khelp/khelp/shared"
+	"github.com/khelp/khelp/shared/helper"
+)
+
+// The programs that scripts run, each of them this test binary under another name.
+var programs = map[string]func(){
+	"khelpd":     main,
+	"h_count":    countHelper,
+	"h_guard":    guardHelper,
+	"h_refuse":   refuseHelper,
+	"h_stay":     stayHelper,
+	"not_helper": func() { fmt.Println("hello, I am something else") },
+	"activate":   activate,
+	"logged":     logged,
+}
+
+// helperNames are those that lie on the helper path of scripts.
+var helperNames = []string{"h_count", "h_guard", "h_refuse", "h_stay", "not_helper"}
+
+type segments struct{ In, Out uint64 }
+
+// countHelper counts the segments of a connection, with properties of every type that the command line can set.
+func countHelper() {
+	conf := struct {
+		Every   int
+		Label   string
+		Verbose bool
+	}{Every: 1}
+	helper.Serve(helper.Helper[segments]{
+		Name: "h_count", Version: "1.2.3", Classes: helper.Classes{"tcp"}, Config: &conf,
+		Hooks: helper.Hooks[segments]{
+			"tcp.est_in":  func(_ context.Context, _ *helper.Call, s *segments) error { s.In++; return nil },
+			"tcp.est_out": func(_ context.Context, _ *helper.Call, s *segments) error { s.Out++; return nil },
+		},
+		Stat: func(context.Context) map[string]float64 {
+			verbose := 0.0
+			if conf.Verbose {
+				verbose = 1
+			}
+			return map[string]float64{"every": float64(conf.Every), "verbose": verbose, "label_length": float64(len(conf.Label))}
+		},
+	})
+}
+
+// guardHelper turns every connection away.
+func guardHelper() {
+	helper.Serve(helper.Helper[struct{}]{Name: "h_guard", Version: "0.1.0", Hooks: helper.Hooks[struct{}]{
+		"socket.newconn": func(_ context.Context, c *helper.Call, _ *struct{}) error { return c.Reject("nobody comes in") },
+	}})
+}
+
+// refuseHelper does not want to start.
+func refuseHelper() {
+	helper.Serve(helper.Helper[struct{}]{Name: "h_refuse", Version: "0.1.0", Init: func(context.Context, *helper.Host) error {
+		return errors.New("not today")
+	}})
+}
+
+// stayHelper does not want to end.
+func stayHelper() {
+	helper.Serve(helper.Helper[struct{}]{Name: "h_stay", Version: "0.1.0", Fini: func(context.Context) error {
+		return shared.ErrBusy.Errorf("still writing")
+	}})
+}
+
+// activate is a service manager in small: activate NAME FILE PROGRAM ARGS... listens, writes the address to the file and becomes the
+// program, with the socket as descriptor 3.
+func activate() {
+	err := func() error {
+		name, file, argv := os.Args[1], os.Args[2], os.Args[3:]
+		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		socket, err := lis.(*net.TCPListener).File()
+		if err != nil {
+			return err
+		}
+		if err := dup(int(socket.Fd()), 3); err != nil {
+			return err
+		}
+		if err := os.WriteFile(file, []byte(lis.Addr().String()), 0o600); err != nil {
+			return err
+		}
+		env := append(os.Environ(), "LISTEN_FDS=1", "LISTEN_FDNAMES="+name, "LISTEN_PID="+strconv.Itoa(os.Getpid()))
+		return become(argv, env)
+	}()
+	fmt.Fprintln(os.Stderr, "activate:", err)
+	os.Exit(1)
+}
+
+// logged FILE PROGRAM ARGS... becomes the program, with stderr going to the file, so that a script can read it meanwhile.
+func logged() {
+	err := func() error {
+		f, err := os.Create(os.Args[1])
+		if err != nil {
+			return err
+		}
+		if err := dup(int(f.Fd()), 2); err != nil {
+			return err
+		}
+		return become(os.Args[2:], os.Environ())
+	}()
+	fmt.Fprintln(os.Stderr, "logged:", err)
+	os.Exit(1)
+}
+
+// become runs another of the programs in this process.
+func become(argv, env []string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(filepath.Join(filepath.Dir(self), argv[0]), argv, env)
+}

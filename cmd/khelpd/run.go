@@ -1,0 +1,197 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"time"
+
+	sdnotify "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+
+	"github.com/khelp/khelp/config"
+	"github.com/khelp/khelp/host"
+	"github.com/khelp/khelp/host/control"
+	"github.com/khelp/khelp/shared"
+)
+
+// How long an orderly end may take, part by part; then what is left is cut.
+const (
+	drainLimit   = 5 * time.Second  // connections
+	controlLimit = 2 * time.Second  // calls on the control socket
+	hostLimit    = 30 * time.Second // helpers, over the limits the host has for each
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "run -c PATH",
+		Short: "Run the daemon",
+		Long: `Run the daemon in the foreground, with its log on stderr.
+
+SIGTERM and SIGINT end it: it stops accepting, lets connections come to their end for 5s and helpers finish; a second one cuts
+everything at once. It tells a service manager when it is ready (NOTIFY_SOCKET) and takes listening sockets from it (LISTEN_FDS), by
+the name of the tcp block or by the address.`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if path == "" {
+				return usagef(cmd, "the configuration is missing: -c PATH, a file or a directory of *.hcl")
+			}
+			cfg, diags := config.Load(path)
+			if err := a.diagnose(cfg.Files, diags); err != nil {
+				return err
+			}
+			if diags.HasErrors() {
+				return failed("run", badConfig(diags))
+			}
+			d := &server{app: a, cfg: cfg, log: a.logger(cfg.Khelpd)}
+			if err := d.run(cmd.Context()); err != nil {
+				return failed("run", err)
+			}
+			return nil
+		},
+	}
+	configFlag(cmd, &path)
+	return cmd
+}
+
+func (a *app) logger(k config.Khelpd) hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{
+		Name:       "khelpd",
+		Level:      hclog.LevelFromString(k.LogLevel),
+		JSONFormat: k.LogFormat == "json",
+		Output:     a.stderr,
+	})
+}
+
+// server is one running daemon. Its fields are set while it starts, by one goroutine, and not changed after that.
+type server struct {
+	app *app
+	cfg *config.Config
+	log hclog.Logger
+
+	lis     net.Listener // of the control socket; owned by control once that is there
+	host    *host.Host
+	control *control.Server
+	proxies *proxies
+
+	fatal chan error // what a part that ought to serve ended with
+}
+
+// run starts everything, waits for a signal or the end of ctx, and ends everything. It returns nil for an orderly end, also when the
+// signal came while it was starting.
+func (d *server) run(ctx context.Context) error {
+	sig := watchSignals(ctx)
+	defer sig.done()
+	d.fatal = make(chan error, 1)
+	err := d.start(sig.drain)
+	if err == nil {
+		d.log.Info("ready", "control_socket", d.lis.Addr().String(), "helpers", len(d.cfg.Helpers), "tcp", len(d.cfg.TCP))
+		notify(d.log, sdnotify.SdNotifyReady)
+		select {
+		case <-sig.drain.Done():
+			d.log.Info("stopping")
+		case err = <-d.fatal:
+			d.log.Error("stopping after an error", "error", err)
+		}
+		notify(d.log, sdnotify.SdNotifyStopping)
+	} else if sig.drain.Err() != nil {
+		// Asked to end while it was starting: what broke off for that is no failure.
+		d.log.Info("stopped while starting", "error", err)
+		err = nil
+	}
+	return errors.Join(err, d.stop(sig.cut))
+}
+
+// start brings the parts up in an order in which each failure leaves nothing behind that others have seen: the control socket, which
+// only one daemon can have; the listening ports; the helpers. Connections are served last.
+func (d *server) start(ctx context.Context) error {
+	var err error
+	if d.lis, err = control.Listen(d.socketPath()); err != nil {
+		return err
+	}
+	if d.host, err = host.New(host.Config{Logger: d.log, HelperPath: d.cfg.Khelpd.HelperPath}); err != nil {
+		return err
+	}
+	if d.proxies, err = listenProxies(ctx, d.host, d.cfg.TCP, d.log); err != nil {
+		return err
+	}
+	d.control = control.NewServer(d.host, control.Options{Logger: d.log.Named("control"), Spec: d.spec})
+	go func() { d.failed(d.control.Serve(d.lis)) }() // ends with control.Shutdown, which waits for it
+	if err := d.boot(ctx); err != nil {
+		return err
+	}
+	d.proxies.serve(d.failed)
+	return nil
+}
+
+// failed takes what a part ended with; the first error ends the daemon.
+func (d *server) failed(err error) {
+	if err == nil {
+		return
+	}
+	select {
+	case d.fatal <- err:
+	default:
+	}
+}
+
+// socketPath returns the control socket to listen on: of --socket, else of the configuration, and where that says nothing, of the
+// environment, so that the other commands find it.
+func (d *server) socketPath() string {
+	if d.app.socket != "" {
+		return d.app.socket
+	}
+	if d.cfg.Khelpd.ControlSocket == config.DefaultControlSocket {
+		return cmp.Or(os.Getenv(socketEnv), config.DefaultControlSocket)
+	}
+	return d.cfg.Khelpd.ControlSocket
+}
+
+// spec finds what the configuration says of a helper.
+func (d *server) spec(name string) (shared.HelperSpec, bool) {
+	if h := d.cfg.Helper(name); h != nil {
+		return h.Spec, true
+	}
+	return shared.HelperSpec{}, false
+}
+
+// stop ends whatever start brought up. When cut ends it stops waiting and cuts.
+func (d *server) stop(cut context.Context) error {
+	var errs []error
+	if d.proxies != nil {
+		errs = append(errs, within(cut, drainLimit, d.proxies.drain))
+	}
+	// Nobody loads anything from here on, so the host ends with the helpers it has.
+	switch {
+	case d.control != nil:
+		if err := within(cut, controlLimit, d.control.Shutdown); err != nil {
+			d.log.Warn("calls on the control socket were cut", "error", err)
+		}
+	case d.lis != nil:
+		errs = append(errs, d.lis.Close())
+	}
+	if d.proxies != nil {
+		errs = append(errs, within(cut, drainLimit, d.proxies.close))
+	}
+	if d.host != nil {
+		errs = append(errs, within(cut, hostLimit, d.host.Shutdown))
+	}
+	err := errors.Join(errs...)
+	if err == nil || d.log == nil {
+		return err
+	}
+	// An end that had to be forced is an end all the same; the log says what was lost.
+	d.log.Warn("the end was not in order", "error", err)
+	return nil
+}
+
+// within calls f with a context that ends after limit or with cut.
+func within(cut context.Context, limit time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(cut, limit)
+	defer cancel()
+	return f(ctx)
+}
