@@ -11,12 +11,12 @@ import (
 )
 
 // bareProxy is what the proxy is measured against: accept, dial, io.Copy both ways, which splices where it can.
-func bareProxy(b *testing.B, upstream string) net.Addr {
+func bareProxy(b *testing.B, upstream *net.TCPAddr) net.Addr {
 	ln := listen(b)
 	var wg sync.WaitGroup
 	relay := func(c *net.TCPConn) {
 		defer c.Close()
-		u, err := net.Dial("tcp", upstream)
+		u, err := net.DialTCP("tcp", nil, upstream)
 		if err != nil {
 			return
 		}
@@ -27,7 +27,7 @@ func bareProxy(b *testing.B, upstream string) net.Addr {
 			_ = c.CloseWrite()
 		})
 		_, _ = io.Copy(u, c)
-		_ = u.(*net.TCPConn).CloseWrite()
+		_ = u.CloseWrite()
 		out.Wait()
 	}
 	wg.Go(func() {
@@ -51,7 +51,7 @@ func proxies(b *testing.B, handle func(*net.TCPConn), run func(b *testing.B, add
 	b.Run("bare", func(b *testing.B) {
 		f := &fixture{testHost: &testHost{t: b}, upstream: listen(b)}
 		f.serveUpstream(handle)
-		run(b, bareProxy(b, f.upstream.Addr().String()))
+		run(b, bareProxy(b, resolve(b, f.upstream.Addr())))
 	})
 	for _, kind := range []string{"khelp", "khelp-hooked"} {
 		b.Run(kind, func(b *testing.B) {
@@ -67,11 +67,11 @@ func proxies(b *testing.B, handle func(*net.TCPConn), run func(b *testing.B, add
 }
 
 func connect(b *testing.B, addr net.Addr) *net.TCPConn {
-	c, err := net.Dial("tcp", addr.String())
+	c, err := net.DialTCP("tcp", nil, resolve(b, addr))
 	if err != nil {
 		b.Fatal(err)
 	}
-	return c.(*net.TCPConn)
+	return c
 }
 
 // Bulk: one connection, as many bytes as go through.

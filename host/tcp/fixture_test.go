@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,7 +18,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/khelp/khelp/host/hhook"
-	"github.com/khelp/khelp/host/osd"
 	"github.com/khelp/khelp/host/tcp"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/points/tcpv1"
@@ -69,108 +67,6 @@ func openSockets() int {
 	return n
 }
 
-// testHost registers heads and makes objects, and nothing else.
-type testHost struct {
-	t       testing.TB
-	objects osd.Table
-
-	mu     sync.Mutex // protects the following fields
-	heads  map[shared.HookPoint]*hhook.Head
-	probes []*probe
-	nextID uint64
-	refuse error // what NewObject fails with
-}
-
-func (h *testHost) RegisterHead(point shared.HookPoint, opts hhook.Options) (*hhook.Head, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.heads[point] != nil {
-		return nil, shared.ErrExist.Errorf("%s is registered already", point)
-	}
-	head, err := hhook.NewHead(point, "", opts, func(*hhook.Head) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.heads, point)
-	})
-	if err == nil {
-		h.heads[point] = head
-	}
-	return head, err
-}
-
-func (h *testHost) NewObject(ctx context.Context, classes ...shared.Class) (*osd.Object, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.refuse != nil {
-		return nil, h.refuse
-	}
-	h.nextID++
-	o := osd.NewObject(h.nextID, "", classes, nil, h)
-	h.objects.Add(o)
-	return o, nil
-}
-
-func (h *testHost) DestroyObject(_ context.Context, o *osd.Object) error {
-	h.objects.Remove(o)
-	return nil
-}
-
-func (h *testHost) head(point shared.HookPoint) *hhook.Head {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.heads[point]
-}
-
-// probe is a hook in this process. It is its own target and counts its calls.
-type probe struct {
-	point shared.HookPoint
-	head  *hhook.Head
-	hook  *hhook.Hook
-	base  uint64 // forwarded when it was attached
-	calls atomic.Uint64
-	run   func(inv hhook.Invocation) hhook.Outcome // nil: commit
-}
-
-func (p *probe) Call(_ context.Context, inv hhook.Invocation) hhook.Outcome {
-	p.calls.Add(1)
-	if p.run == nil {
-		return hhook.Outcome{}
-	}
-	return p.run(inv)
-}
-
-func (p *probe) Queue(ctx context.Context, inv hhook.Invocation) { inv.Done(p.Call(ctx, inv), 0) }
-
-// attach adds a hook to a point. If there is traffic already, none may be under way.
-func (h *testHost) attach(point shared.HookPoint, run func(inv hhook.Invocation) hhook.Outcome) *probe {
-	h.t.Helper()
-	h.mu.Lock()
-	p := &probe{point: point, head: h.heads[point], run: run}
-	id := shared.HelperID(len(h.probes) + 1)
-	h.probes = append(h.probes, p)
-	h.mu.Unlock()
-	p.hook = hhook.NewHook(hhook.HookConfig{Helper: fmt.Sprintf("probe%d", id), ID: id, InProc: true, Target: p})
-	p.base = p.head.Options().Forwarded()
-	if err := p.head.Add(p.hook); err != nil {
-		h.t.Fatal(err)
-	}
-	return p
-}
-
-// verify checks, for a hook that stayed to the end, that what was forwarded since equals what it made of it.
-func (p *probe) verify(t testing.TB) {
-	t.Helper()
-	got := p.hook.Stats().Read()
-	handled := got.Committed + got.Skipped
-	for _, n := range got.Missed {
-		handled += n
-	}
-	if forwarded := p.head.Options().Forwarded() - p.base; forwarded != handled {
-		t.Errorf("%s: forwarded %d, %s committed %d, missed %v, skipped %d", p.point, forwarded, p.hook.Helper, got.Committed,
-			got.Missed, got.Skipped)
-	}
-}
-
 // fixture is a host, a subsystem, a proxy on it and an upstream behind that.
 type fixture struct {
 	*testHost
@@ -181,16 +77,16 @@ type fixture struct {
 }
 
 // wrapped hides that its connections are TCP, but for what its methods tell, so that they are neither spliced nor asked for TCP_INFO.
-type wrapped struct{ net.Listener }
+type wrapped struct{ *net.TCPListener }
 
 type wrappedConn struct{ *net.TCPConn }
 
 func (w wrapped) Accept() (net.Conn, error) {
-	c, err := w.Listener.Accept()
+	c, err := w.AcceptTCP()
 	if err != nil {
 		return nil, err
 	}
-	return wrappedConn{c.(*net.TCPConn)}, nil
+	return wrappedConn{c}, nil
 }
 
 // bothWays runs a test with spliced and with buffered connections.
@@ -214,9 +110,10 @@ func newFixture(t testing.TB, wrap bool, opts tcp.Options, handle func(*net.TCPC
 	if f.sub, err = tcp.New(f, opts); err != nil {
 		t.Fatal(err)
 	}
-	var ln net.Listener = listen(t)
+	tcpListener := listen(t)
+	var ln net.Listener = tcpListener
 	if wrap {
-		ln = wrapped{ln}
+		ln = wrapped{tcpListener}
 	}
 	f.proxy, err = f.sub.NewProxy(ln, tcp.ProxyOptions{Name: "web", Upstream: f.upstream.Addr().String()})
 	if err != nil {
@@ -292,13 +189,20 @@ func (f *fixture) serveUpstream(handle func(*net.TCPConn)) {
 
 func listen(t testing.TB) *net.TCPListener {
 	t.Helper()
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false)
-	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	ln, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ln.(*net.TCPListener)
+	return ln
+}
+
+func resolve(t testing.TB, addr net.Addr) *net.TCPAddr {
+	t.Helper()
+	a, err := net.ResolveTCPAddr("tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 func deadline(c net.Conn) {
@@ -310,13 +214,13 @@ func deadline(c net.Conn) {
 // dial connects to the proxy.
 func (f *fixture) dial() *net.TCPConn {
 	f.t.Helper()
-	c, err := net.Dial("tcp", f.proxy.Addr().String())
+	c, err := net.DialTCP("tcp", nil, resolve(f.t, f.proxy.Addr()))
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(func() { c.Close() })
 	deadline(c)
-	return c.(*net.TCPConn)
+	return c
 }
 
 // dialRefused connects to the proxy and wants a reset, which may come before the connection is even noticed here.
@@ -404,8 +308,4 @@ func decode(t testing.TB, b []byte) *tcpv1.Segment {
 		t.Error(err)
 	}
 	return &seg
-}
-
-func reject(reason string) func(hhook.Invocation) hhook.Outcome {
-	return func(hhook.Invocation) hhook.Outcome { return hhook.Outcome{Reject: true, Reason: reason} }
 }

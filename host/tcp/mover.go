@@ -8,7 +8,7 @@ import (
 // bufferSize is the chunk of a mover that copies through this process, in bytes: what io.Copy takes.
 const bufferSize = 32 << 10
 
-var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
+var buffers sync.Pool // of *[bufferSize]byte
 
 // bufferMover copies through a buffer. It works between all connections and on all systems.
 type bufferMover struct {
@@ -21,7 +21,10 @@ func newBufferMover(dst, src net.Conn) mover { return &bufferMover{dst: dst, src
 
 func (m *bufferMover) fill() (int, error) {
 	if m.buf == nil {
-		m.buf = buffers.Get().(*[bufferSize]byte)
+		var ok bool
+		if m.buf, ok = buffers.Get().(*[bufferSize]byte); !ok {
+			m.buf = new([bufferSize]byte)
+		}
 	}
 	var err error
 	m.n, err = m.src.Read(m.buf[:])

@@ -84,18 +84,14 @@ func socketDead(c net.Conn) bool {
 // watchReset waits, on a socket that has been read to its end, until it is reset, which is the error, or closed or woken by a
 // deadline, which is nil.
 func watchReset(c net.Conn) error {
-	tc, ok := c.(*net.TCPConn)
-	if !ok {
-		return nil
-	}
-	raw, err := tc.SyscallConn()
-	if err != nil {
+	var r infoReader
+	if r.open(c); r.raw == nil {
 		return nil
 	}
 	var reset error
 	// Readiness comes as an edge, so a socket at its end wakes this once for each thing that happens to it. The error is of the waiting
 	// itself: closed, or woken.
-	_ = raw.Read(func(fd uintptr) bool {
+	_ = r.raw.Read(func(fd uintptr) bool {
 		errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR)
 		if err == nil && errno != 0 {
 			reset = syscall.Errno(errno)

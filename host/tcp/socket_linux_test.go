@@ -1,8 +1,10 @@
 package tcp_test
 
 import (
+	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -44,7 +46,7 @@ func TestResetAfterHalfClose(t *testing.T) {
 		})
 		words := lastWords(f)
 		c := f.dial()
-		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Fatal(err)
 		}
 		close(read)
@@ -137,7 +139,8 @@ func TestNoFileDescriptors(t *testing.T) {
 	c := f.dial()
 	ask(t, c, "through a buffer")
 	defer restore()
-	if err := unix.Connect(second, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: f.proxy.Addr().(*net.TCPAddr).Port}); err != nil {
+	to := netip.MustParseAddrPort(f.proxy.Addr().String())
+	if err := unix.Connect(second, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "failures to accept", func() bool { return f.proxy.Stats().AcceptErrors > 1 })
