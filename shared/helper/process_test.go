@@ -333,6 +333,14 @@ func TestTinyHelper(t *testing.T) {
 	if n := bytes.Count(source, []byte("\n")); n > 15 {
 		t.Errorf("the smallest helper takes %d lines, want at most 15", n)
 	}
+	doc, err := os.ReadFile("doc.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quoted := strings.ReplaceAll("//\t"+strings.ReplaceAll(strings.TrimSpace(string(source)), "\n", "\n//\t"), "//\t\n", "//\n")
+	if !bytes.Contains(doc, []byte(quoted)) {
+		t.Errorf("the package's documentation shows another program than the one that is tested; want\n%s", quoted)
+	}
 	binary := filepath.Join(t.TempDir(), "tiny")
 	if runtime.GOOS == "windows" {
 		binary += ".exe"

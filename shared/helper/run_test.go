@@ -309,3 +309,36 @@ func TestWorkersKeepEachObjectInOrder(t *testing.T) {
 		want(t, r, shared.CodeOK, encoded(uint64(i%rounds)+1))
 	}
 }
+
+func TestLargeCallsCross(t *testing.T) {
+	h := Helper[words]{Name: "large", Classes: Classes{"tcp"}, Hooks: Hooks[words]{
+		"a.swap": func(_ context.Context, c *Call, s *words) error {
+			c.SetContext([]byte(strings.Repeat("c", shared.MaxContext)))
+			s.list = []string{strings.Repeat("d", shared.MaxSlot)}
+			if len(c.Context) != shared.MaxContext {
+				return fmt.Errorf("a context of %d bytes", len(c.Context))
+			}
+			return nil
+		},
+	}}
+	p := start(t, h)
+	var calls []wire.CallView
+	for i := range uint64(3) {
+		calls = append(calls, hook(i, 0, i+1, make([]byte, 0), make([]byte, shared.MaxContext)))
+	}
+	for _, r := range p.exchange(calls...) {
+		if r.Code != shared.CodeOK || len(r.Data) != shared.MaxSlot || len(r.Context) != shared.MaxContext {
+			t.Errorf("call %d: code %d (%s), %d bytes of data, %d of context", r.Seq, r.Code, r.Message, len(r.Data), len(r.Context))
+		}
+	}
+	// One byte more than a frame may hold ends the stream, not the helper.
+	if err := p.run.SendMsg(&wire.RawFrame{Buf: make([]byte, wire.MaxFrame+1)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.run.RecvMsg(&wire.RawFrame{}); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("a frame beyond the limit: %v, want ResourceExhausted", err)
+	}
+	if err := p.init(nil); err != nil {
+		t.Errorf("Init after it: %v", err)
+	}
+}

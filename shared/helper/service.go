@@ -189,6 +189,7 @@ func (l *streamLane) read(x *executor) error {
 	for {
 		f := newFrame()
 		if err := l.stream.RecvMsg(&f.RawFrame); err != nil {
+			f.release()
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
