@@ -243,7 +243,7 @@ func TestCodecSaysWhatToChange(t *testing.T) {
 		{"pointer", stateOf[*inner](), shared.ErrInvalid, "is a pointer"},
 		{"array of text", stateOf[struct{ L [2]string }](), shared.ErrInvalid, ".L[0] is a string"},
 		{"too large", stateOf[[shared.MaxSlot + 1]byte](), shared.ErrTooLarge, "takes 65537 bytes on each object, the limit is 65536"},
-		{"huge", reflected(reflect.ArrayOf(1<<20, reflect.ArrayOf(1<<20, reflect.TypeFor[int64]()))), shared.ErrTooLarge, "keep less in it"},
+		{"huge", reflected(reflect.ArrayOf(1<<10, reflect.ArrayOf(1<<10, reflect.TypeFor[int64]()))), shared.ErrTooLarge, "keep less in it"},
 		{"same names", stateOf[same](), shared.ErrInvalid, "rename one"},
 		{"half a marshaler", stateOf[marshalOnly](), shared.ErrInvalid, "no UnmarshalBinary: add it"},
 		{"other half", stateOf[unmarshalOnly](), shared.ErrInvalid, "no MarshalBinary: add it"},

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/khelp/khelp/shared/wire"
 )
 
 // Bounds of an executor.
@@ -29,17 +31,23 @@ type executor struct {
 
 	workers  []*worker
 	sleepers sleepers
-	wg       sync.WaitGroup // workers and sleepers
+	wg       sync.WaitGroup // workers, their timers, and sleepers
 }
 
-// worker owns a queue of batches, and a runner for them. Only its own goroutine touches its fields, but for the queue.
+// worker owns a queue of batches, and a runner for them. But for the queue and what mu protects, only its own goroutine touches it.
 type worker struct {
 	x     *executor
 	queue chan *batch
 
-	runner *runner
-	out    *frame        // replies not yet sent; nil if none
-	since  time.Duration // when the first of them was made
+	runner  *runner
+	since   time.Duration // when the first reply in out was made
+	unsent  bool          // out may hold replies
+	armed   bool          // overdue has been set; it may have fired since
+	overdue *time.Timer   // sends out while a hook keeps the worker; each setting of it counts in x.wg
+
+	// mu protects the following field, which the timer shares.
+	mu  sync.Mutex
+	out *frame // replies not yet sent; nil if none
 }
 
 // newExecutor starts the workers. They end when stop was called and the queues are empty, or soon after ctx ends.
@@ -126,25 +134,66 @@ func (w *worker) run(b *batch) {
 			continue
 		}
 		i++
-		w.open()
-		w.out.Buf = w.runner.run(v, b.arrived, w.out.Buf)
-		if len(w.out.Buf) > flushBytes || w.runner.clock-w.since > flushAfter {
-			w.flush()
+		if w.unsent && !w.armed {
+			w.arm()
 		}
+		w.answer(w.runner.run(v, b.arrived))
 	}
 }
 
-// open makes room for a reply.
-func (w *worker) open() {
+// answer adds a reply to those to be sent, and sends them if they are many or old.
+func (w *worker) answer(r *wire.ReplyView) {
+	w.mu.Lock()
 	if w.out == nil {
+		w.disarm() // if it was set, the timer has sent the last ones
 		w.out, w.since = newFrame(), w.runner.clock
 	}
+	w.out.Buf = wire.AppendReply(w.out.Buf, r)
+	size := len(w.out.Buf)
+	w.mu.Unlock()
+	w.unsent = true
+	if size > flushBytes || w.runner.clock-w.since > flushAfter {
+		w.flush()
+	}
+}
+
+// arm sees to it that replies there are do not wait for a hook that takes its time.
+func (w *worker) arm() {
+	w.armed = true
+	w.x.wg.Add(1)
+	if w.overdue != nil {
+		w.overdue.Reset(flushAfter)
+		return
+	}
+	w.overdue = time.AfterFunc(flushAfter, func() {
+		defer w.x.wg.Done()
+		w.send()
+	})
+}
+
+func (w *worker) disarm() {
+	if w.armed && w.overdue.Stop() {
+		w.x.wg.Done() // else it fires, and does so itself
+	}
+	w.armed = false
 }
 
 // flush sends the replies there are.
 func (w *worker) flush() {
-	if w.out != nil {
-		w.x.lane.send(w.out)
-		w.out = nil
+	if !w.unsent {
+		return
+	}
+	w.unsent = false
+	w.disarm()
+	w.send()
+}
+
+func (w *worker) send() {
+	w.mu.Lock()
+	f := w.out
+	w.out = nil
+	w.mu.Unlock()
+	if f != nil {
+		w.x.lane.send(f)
 	}
 }

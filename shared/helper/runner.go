@@ -45,8 +45,8 @@ func newRunner(ctx context.Context, prog *program) *runner {
 	return r
 }
 
-// run runs one call of a frame that arrived at the given time, and appends its reply to out.
-func (r *runner) run(v *wire.CallView, arrived time.Duration, out []byte) []byte {
+// run runs one call of a frame that arrived at the given time. Its reply is good until the next call.
+func (r *runner) run(v *wire.CallView, arrived time.Duration) *wire.ReplyView {
 	r.reply = wire.ReplyView{Seq: v.Seq}
 	from := arrived
 	if v.Chained {
@@ -69,7 +69,7 @@ func (r *runner) run(v *wire.CallView, arrived time.Duration, out []byte) []byte
 		r.dispatch(v, deadline)
 	}
 	r.clock = now()
-	return wire.AppendReply(out, &r.reply)
+	return &r.reply
 }
 
 // fail makes the call a failed one, which commits nothing, and the rest of its chain with it.

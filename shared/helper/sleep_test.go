@@ -114,3 +114,23 @@ func TestEndOfTheStreamWakesSleepers(t *testing.T) {
 	within(t, "the nap", n.began)
 	// The cleanup of start closes the control stream: the hook's context must end, or Run reports that it does not return.
 }
+
+func TestFinishedCallsDoNotWaitForASlowOne(t *testing.T) {
+	entered, gate := make(chan struct{}), make(chan struct{})
+	h := arith()
+	h.Hooks["e.slow"] = func(context.Context, *Call, *number) error {
+		close(entered)
+		<-gate
+		return nil
+	}
+	p := start(t, h)
+	p.calls(hook(1, hookAdd, 10, encoded(1), encoded(1)), hook(2, 4, 11, encoded(1), nil), hook(3, hookAdd, 12, encoded(1), encoded(2)))
+	within(t, "the slow call", entered)
+	want(t, p.replies(1)[1], shared.CodeOK, encoded(2))
+	close(gate)
+	rest := p.replies(2)
+	want(t, rest[2], shared.CodeOK, nil)
+	want(t, rest[3], shared.CodeOK, encoded(3))
+	// The worker goes on as before.
+	want(t, p.exchange(hook(4, hookAdd, 10, encoded(1), encoded(1)))[0], shared.CodeOK, encoded(2))
+}

@@ -88,8 +88,7 @@ func cloneCalls(calls []wire.CallView) []wire.CallView {
 // refuse answers calls for which there is no room.
 func (w *worker) refuse(calls []wire.CallView) {
 	for i := range calls {
-		w.open()
-		w.out.Buf = wire.AppendReply(w.out.Buf, &wire.ReplyView{
+		w.answer(&wire.ReplyView{
 			Seq: calls[i].Seq, Code: shared.CodeOverload, Message: []byte("too many calls of hooks that may sleep are under way"),
 		})
 	}
@@ -126,7 +125,7 @@ func (x *executor) runNap(r *runner, n *nap) {
 	r.clock = now()
 	out := newFrame()
 	for i := 0; i < len(n.calls) && x.ctx.Err() == nil; i++ {
-		out.Buf = r.run(&n.calls[i], n.arrived, out.Buf)
+		out.Buf = wire.AppendReply(out.Buf, r.run(&n.calls[i], n.arrived))
 		if len(out.Buf) > flushBytes {
 			x.lane.send(out)
 			out = newFrame()
