@@ -82,11 +82,11 @@ func stayHelper() {
 func activate() {
 	err := func() error {
 		name, file, argv := os.Args[1], os.Args[2], os.Args[3:]
-		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		lis, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 		if err != nil {
 			return err
 		}
-		socket, err := lis.(*net.TCPListener).File()
+		socket, err := lis.File()
 		if err != nil {
 			return err
 		}

@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,10 +58,14 @@ func TestScripts(t *testing.T) {
 			"exchange": cmdExchange,
 			"hangup":   cmdHangup,
 			"refused":  cmdRefused,
+			"rejected": cmdRejected,
 			"listens":  cmdListens,
 			"setsum":   cmdSetsum,
 			"setenv":   cmdSetenv,
 			"notified": cmdNotified,
+
+			"killhelper":  cmdKillhelper,
+			"noprocesses": cmdNoprocesses,
 		},
 	})
 }
@@ -77,12 +80,24 @@ type world struct {
 
 type worldKey struct{}
 
-func worldOf(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+func worldOf(ts *testscript.TestScript) *world {
+	w, ok := ts.Value(worldKey{}).(*world)
+	if !ok {
+		ts.Fatalf("setup has not run")
+	}
+	return w
+}
 
 // setup gives a script an echo server, a helper path of its own, a place for temporary files and a service manager's ear, and checks
 // in the end that nothing of it is left.
 func setup(env *testscript.Env) error {
-	t := env.T().(interface{ Errorf(string, ...any) })
+	t, ok := env.T().(interface {
+		Errorf(format string, args ...any)
+		Failed() bool
+	})
+	if !ok {
+		return fmt.Errorf("%T is no test", env.T())
+	}
 	khelpd, err := exec.LookPath("khelpd")
 	if err != nil {
 		return err
@@ -120,12 +135,10 @@ func setup(env *testscript.Env) error {
 		}
 		_ = w.notify.Close()
 		echo.stop()
-		eventually(t.Errorf, "all processes of the script to end", func() error {
-			if left := processesUnder(env.WorkDir); len(left) > 0 {
-				return fmt.Errorf("left: %s", strings.Join(left, ", "))
-			}
-			return nil
-		})
+		if t.Failed() {
+			return // the script's daemon is still there; it is killed after this
+		}
+		awaitNoProcesses(t.Errorf, env.WorkDir)
 		if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
 			t.Errorf("temporary files are left: %v, %v", left, err)
 		}
@@ -144,20 +157,48 @@ func link(from, to string) error {
 	return os.WriteFile(to, data, 0o755)
 }
 
-// processesUnder lists the processes whose program or arguments lie in a directory, where /proc tells.
-func processesUnder(dir string) []string {
-	if runtime.GOOS != "linux" {
-		return nil
-	}
-	var found []string
+// processesUnder finds the processes whose program lies in a directory, with their command lines, where /proc tells.
+func processesUnder(dir string) map[int]string {
+	found := map[int]string{}
 	entries, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, e := range entries {
 		cmdline, err := os.ReadFile(e)
-		if err == nil && bytes.Contains(cmdline, []byte(dir+"/")) {
-			found = append(found, strings.ReplaceAll(string(cmdline), "\x00", " "))
+		if err != nil || !bytes.HasPrefix(cmdline, []byte(dir+"/")) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(e))); err == nil {
+			found[pid] = strings.ReplaceAll(string(cmdline), "\x00", " ")
 		}
 	}
 	return found
+}
+
+func awaitNoProcesses(fail func(string, ...any), dir string) {
+	eventually(fail, "all processes of the script to end", func() error {
+		if left := processesUnder(dir); len(left) > 0 {
+			return fmt.Errorf("left: %v", left)
+		}
+		return nil
+	})
+}
+
+// noprocesses: waits until no helper of the script runs.
+func cmdNoprocesses(ts *testscript.TestScript, _ bool, _ []string) {
+	awaitNoProcesses(ts.Fatalf, ts.Getenv("WORK"))
+}
+
+// killhelper NAME: kill -9.
+func cmdKillhelper(ts *testscript.TestScript, _ bool, args []string) {
+	killed := 0
+	for pid, cmdline := range processesUnder(ts.Getenv("HELPERS")) {
+		if program, _, _ := strings.Cut(cmdline, " "); filepath.Base(program) == args[0] {
+			ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+			killed++
+		}
+	}
+	if killed == 0 {
+		ts.Fatalf("no process %s", args[0])
+	}
 }
 
 // eventually polls until check is content, or reports what it last said.
@@ -319,17 +360,31 @@ func cmdHangup(ts *testscript.TestScript, _ bool, args []string) {
 	delete(w.conns, args[0])
 }
 
+// rejected ADDRESS: connects and must be turned away.
+func cmdRejected(ts *testscript.TestScript, _ bool, args []string) {
+	conn, err := net.Dial("tcp", args[0])
+	if err == nil {
+		defer conn.Close()
+		ts.Check(conn.SetDeadline(time.Now().Add(patience)))
+		_, err = conn.Read(make([]byte, 1))
+	}
+	// A reset may come so early that connecting ends with it.
+	if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.EOF) {
+		ts.Fatalf("not turned away: %v", err)
+	}
+}
+
 // refused ADDRESS: waits until nobody listens there.
 func cmdRefused(ts *testscript.TestScript, _ bool, args []string) {
 	eventually(ts.Fatalf, args[0]+" to be closed", func() error {
 		conn, err := net.Dial("tcp", args[0])
-		if errors.Is(err, syscall.ECONNREFUSED) {
+		switch {
+		case errors.Is(err, syscall.ECONNREFUSED):
 			return nil
+		case err == nil:
+			return errors.Join(errors.New("still open"), conn.Close())
 		}
-		if err == nil {
-			_ = conn.Close()
-		}
-		return fmt.Errorf("still open: %v", err)
+		return fmt.Errorf("still open: %w", err)
 	})
 }
 

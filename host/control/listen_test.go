@@ -142,7 +142,10 @@ func TestListenHammer(t *testing.T) {
 		if len(got) != 1 {
 			t.Fatalf("%d listeners got the path, want 1", len(got))
 		}
-		lis := (<-got).(*listener)
+		lis, ok := (<-got).(*listener)
+		if !ok {
+			t.Fatal("Listen returns another type")
+		}
 		// What kill -9 leaves behind: the socket's file, and nobody that listens.
 		if err := lis.UnixListener.Close(); err != nil {
 			t.Fatal(err)

@@ -345,7 +345,7 @@ func TestClientsThatMisbehave(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer conn.Close()
+		t.Cleanup(func() { _ = conn.Close() })
 		if _, err := conn.Write([]byte(text)); err != nil {
 			t.Logf("write: %v", err) // the server may have hung up already
 		}
@@ -399,10 +399,11 @@ func TestConnectionsAreLimited(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer client.Close()
+		t.Cleanup(func() { _ = client.Close() })
 		if i < 2 {
-			first = receive(t, accepted, "a connection within the limit")
-			defer first.Close()
+			conn := receive(t, accepted, "a connection within the limit")
+			t.Cleanup(func() { _ = conn.Close() })
+			first = conn
 		}
 	}
 	if len(limited.free) != 0 {
