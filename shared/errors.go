@@ -132,15 +132,15 @@ func CodeOf(err error) Code {
 	return CodeUnknown
 }
 
-// FromCode makes an error that came as a code and a text into the sentinel again, wrapped with its text. CodeOK is nil; a code this
-// build does not know keeps its number in the text.
+// FromCode makes an error that came as a code and a text into the sentinel again, wrapped with its text if that says more than the
+// sentinel's own. CodeOK is nil; a code this build does not know keeps its number in the text.
 func FromCode(code Code, text string) error {
 	if code == CodeOK {
 		return nil
 	}
 	e, known := sentinels[code]
 	switch {
-	case known && text == "":
+	case known && (text == "" || text == e.Error()):
 		return e
 	case known:
 		return e.Errorf("%s", text)

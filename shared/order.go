@@ -48,6 +48,22 @@ func ParseOrder(text string) (Order, error) {
 	}
 }
 
+// Validate returns ErrInvalid or ErrNameTooLong for a place that does not exist and for a name where none belongs, or none where one
+// does.
+func (o Order) Validate() error {
+	switch o.Place {
+	case Before, After:
+		return ValidateName("helper name in order", o.Helper)
+	case Anywhere, First, Last:
+		if o.Helper != "" {
+			return ErrInvalid.Errorf("order names %q but is neither before nor after it", o.Helper)
+		}
+		return nil
+	default:
+		return ErrInvalid.Errorf("order has the unknown place %d", o.Place)
+	}
+}
+
 // String returns the text form; the empty string for Anywhere.
 func (o Order) String() string {
 	switch o.Place {

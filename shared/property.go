@@ -63,7 +63,12 @@ func CheckProperties(schema []Property, values map[string]any) (map[string]any, 
 		case p.Required:
 			errs = append(errs, &PropertyError{p.Name, ErrInvalid.Errorf("is required (%s)", p.Type)})
 		case p.Default != nil:
-			out[p.Name] = p.Default
+			v, err := p.Type.convert(p.Default)
+			if err != nil {
+				errs = append(errs, &PropertyError{p.Name, fmt.Errorf("default %w", err)})
+				continue
+			}
+			out[p.Name] = v
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
@@ -72,6 +77,15 @@ func CheckProperties(schema []Property, values map[string]any) (map[string]any, 
 		}
 	}
 	return out, errors.Join(errs...)
+}
+
+func (t PropertyType) known() bool {
+	switch t {
+	case PropertyString, PropertyBool, PropertyInt, PropertyFloat, PropertyList:
+		return true
+	default:
+		return false
+	}
 }
 
 // convert returns v as the property's Go type, or ErrInvalid. Whole floats serve as ints and ints as floats; nothing else is turned

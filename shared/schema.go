@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 )
 
@@ -52,9 +53,11 @@ type Field struct {
 // DataSchema describes object data so that tools can show values rather than bytes. An empty schema describes nothing.
 type DataSchema []Field
 
-// Validate returns ErrInvalid if a field has no name or an unknown type, stands twice, or does not fit into size bytes.
+// Validate returns ErrInvalid if a field has no name or an unknown type, stands twice, or does not fit into size bytes, and if all
+// fields together do not, so that the values of a slot are never more than its bytes.
 func (s DataSchema) Validate(size int) error {
 	seen := make(map[string]bool, len(s))
+	var sum uint64
 	for _, f := range s {
 		width := uint64(f.Type.Size())
 		switch {
@@ -68,11 +71,15 @@ func (s DataSchema) Validate(size int) error {
 			return ErrInvalid.Errorf("data schema: field %q at offset %d does not fit into %d bytes", f.Name, f.Offset, size)
 		}
 		seen[f.Name] = true
+		if sum += width * uint64(max(f.Count, 1)); sum > uint64(size) {
+			return ErrInvalid.Errorf("data schema: field %q overlaps others, all do not fit into %d bytes", f.Name, size)
+		}
 	}
 	return nil
 }
 
-// Values reads the fields out of data. A field that data is too short for is left out.
+// Values reads the fields out of data: bool, int64, uint64, float64, string for a uint8 array, []any for other arrays. A float that is
+// no number comes as the string NaN, +Inf or -Inf, which JSON has no numbers for. A field that data is too short for is left out.
 func (s DataSchema) Values(data []byte) map[string]any {
 	values := make(map[string]any, len(s))
 	for _, f := range s {
@@ -120,10 +127,17 @@ func (t FieldType) value(b []byte) any {
 	case FieldUint64:
 		return binary.LittleEndian.Uint64(b)
 	case FieldFloat32:
-		return float64(math.Float32frombits(binary.LittleEndian.Uint32(b)))
+		return finite(float64(math.Float32frombits(binary.LittleEndian.Uint32(b))))
 	default:
-		return math.Float64frombits(binary.LittleEndian.Uint64(b))
+		return finite(math.Float64frombits(binary.LittleEndian.Uint64(b)))
 	}
+}
+
+func finite(f float64) any {
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return strconv.FormatFloat(f, 'g', -1, 64)
+	}
+	return f
 }
 
 // printable shows a byte array as text if it is text, padded with zeros at most, else in hex.

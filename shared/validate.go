@@ -2,6 +2,8 @@ package shared
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -44,24 +46,23 @@ func validateSpec(s *HelperSpec) error {
 		if h.Timeout < 0 {
 			add(ErrInvalid.Errorf("hook %q: timeout %v is negative", string(h.Point), h.Timeout))
 		}
+		if err := h.Order.Validate(); err != nil {
+			add(fmt.Errorf("hook %q: %w", string(h.Point), err))
+		}
 		add(validatePolicy(h.OnFailure, h.OnCause))
 	}
 	return errors.Join(errs...)
 }
 
 func validatePolicy(a Action, byCause map[Cause]Action) error {
-	if err := a.Validate(); err != nil {
-		return err
-	}
-	for cause, action := range byCause {
+	errs := []error{a.Validate()}
+	for _, cause := range slices.Sorted(maps.Keys(byCause)) {
 		if !slices.Contains(Causes, cause) {
-			return ErrInvalid.Errorf("unknown cause %q", string(cause))
+			errs = append(errs, ErrInvalid.Errorf("unknown cause %q", string(cause)))
 		}
-		if err := action.Validate(); err != nil {
-			return err
-		}
+		errs = append(errs, byCause[cause].Validate())
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Validate returns ErrInvalid unless a is open, closed or the default.
@@ -98,10 +99,13 @@ func (m *Modinfo) Validate() error {
 	}
 	add(ValidateName("helper name", m.Name))
 	if len(m.Classes) > MaxClasses {
-		add(ErrInvalid.Errorf("%d classes, the limit is %d", len(m.Classes), MaxClasses))
+		return errors.Join(append(errs, ErrInvalid.Errorf("%d classes, the limit is %d", len(m.Classes), MaxClasses))...)
 	}
-	for _, c := range m.Classes {
+	for i, c := range m.Classes {
 		add(c.Validate())
+		if slices.Contains(m.Classes[:i], c) {
+			add(ErrExist.Errorf("class %q stands twice", string(c)))
+		}
 	}
 	add(m.validateHooks())
 	add(m.validateOSD())
@@ -111,8 +115,44 @@ func (m *Modinfo) Validate() error {
 			add(ErrDeadlock.Errorf("%s requires itself: %s → %s", m.Name, m.Name, m.Name))
 		}
 	}
-	for _, p := range m.Properties {
-		add(ValidateName("property", p.Name))
+	for _, name := range m.Reads {
+		add(ValidateName("name of a helper to read from", name))
+	}
+	add(validateProperties(m.Properties))
+	sections := map[string]bool{}
+	for _, s := range m.Sections {
+		if s.Name == "" {
+			add(ErrInvalid.Errorf("a section has no name"))
+		}
+		if sections[s.Name] {
+			add(ErrExist.Errorf("section %q stands twice", s.Name))
+		}
+		sections[s.Name] = true
+	}
+	return errors.Join(errs...)
+}
+
+// validateProperties checks a schema: names, doubles, types, and that defaults are of them.
+func validateProperties(schema []Property) error {
+	var errs []error
+	seen := make(map[string]bool, len(schema))
+	for _, p := range schema {
+		err := ValidateName("property", p.Name)
+		switch {
+		case err != nil:
+		case seen[p.Name]:
+			err = ErrExist.Errorf("stands twice")
+		case !p.Type.known():
+			err = ErrInvalid.Errorf("has the unknown type %q", string(p.Type))
+		case p.Default != nil:
+			if _, err = p.Type.convert(p.Default); err != nil {
+				err = fmt.Errorf("default %w", err)
+			}
+		}
+		seen[p.Name] = true
+		if err != nil {
+			errs = append(errs, &PropertyError{p.Name, err})
+		}
 	}
 	return errors.Join(errs...)
 }
