@@ -48,8 +48,16 @@ type addresses struct{ client, local, upstream string }
 
 func newConn(p *Proxy, client net.Conn) *conn {
 	c := &conn{p: p, client: client, opened: monotonic()}
-	c.addr.client, c.addr.local = client.RemoteAddr().String(), client.LocalAddr().String()
+	c.addr.client, c.addr.local = addrText(client.RemoteAddr()), addrText(client.LocalAddr())
 	return c
+}
+
+// addrText is addr's text. Some systems do not know the address of a connection that died before it was accepted.
+func addrText(addr net.Addr) string {
+	if addr == nil {
+		return ""
+	}
+	return addr.String()
 }
 
 // serve takes the connection through its whole life.
@@ -89,7 +97,7 @@ func (c *conn) open() error {
 		c.p.stats.dialFailed.Add(1)
 		return fmt.Errorf("upstream: %w", err)
 	}
-	c.addr.upstream = upstream.RemoteAddr().String()
+	c.addr.upstream = addrText(upstream.RemoteAddr())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.upstream = upstream

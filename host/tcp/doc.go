@@ -44,8 +44,9 @@
 // # Endings
 //
 // An end of stream is passed on as a half-close, and the other direction goes on. A reset of one side resets the other, as does a
-// reject. If a side dies while it is being written to, what it had sent before is still handed on, for a second at most. While one
-// direction has ended its socket is still watched for a reset (on Linux).
+// reject. If a side dies while it is being written to, what it had sent before is still handed on, for a second at most, and then the
+// other side is reset. While one direction has ended its socket is still watched for a reset (on Linux). As ever in TCP, a reset
+// overtakes what the receiver has not been sent yet.
 //
 // # Cost
 //
