@@ -23,13 +23,14 @@ var programs = map[string]func(){
 	"h_guard":    guardHelper,
 	"h_refuse":   refuseHelper,
 	"h_stay":     stayHelper,
+	"h_slow":     slowHelper,
 	"not_helper": func() { fmt.Println("hello, I am something else") },
 	"activate":   activate,
 	"logged":     logged,
 }
 
 // helperNames are those that lie on the helper path of scripts.
-var helperNames = []string{"h_count", "h_guard", "h_refuse", "h_stay", "not_helper"}
+var helperNames = []string{"h_count", "h_guard", "h_refuse", "h_stay", "h_slow", "not_helper"}
 
 type segments struct{ In, Out uint64 }
 
@@ -67,6 +68,14 @@ func guardHelper() {
 func refuseHelper() {
 	helper.Serve(helper.Helper[struct{}]{Name: "h_refuse", Version: "0.1.0", Init: func(context.Context, *helper.Host) error {
 		return errors.New("not today")
+	}})
+}
+
+// slowHelper takes all the time it is given to start.
+func slowHelper() {
+	helper.Serve(helper.Helper[struct{}]{Name: "h_slow", Version: "0.1.0", Init: func(ctx context.Context, _ *helper.Host) error {
+		<-ctx.Done()
+		return ctx.Err()
 	}})
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/khelp/khelp/config"
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/tcp"
+	"github.com/khelp/khelp/shared"
 )
 
 // proxies are the tcp blocks of a configuration: a subsystem for each vnet among them, and a proxy for each block.
@@ -42,20 +43,28 @@ func listenProxies(ctx context.Context, h *host.Host, blocks []config.TCP, log h
 func (p *proxies) listen(ctx context.Context, h *host.Host, b config.TCP, in *inherited) error {
 	sub, err := p.subsystem(h, b)
 	if err != nil {
-		return fmt.Errorf("tcp %q: %w", b.Name, err)
+		return blame(fmt.Errorf("tcp %q: %w", b.Name, err))
 	}
 	opts := tcp.ProxyOptions{Name: b.Name, Listen: b.Listen, Upstream: b.Upstream, Async: &b.Async}
 	var proxy *tcp.Proxy
 	if lis := in.take(b.Name, b.Listen); lis != nil {
 		if proxy, err = sub.NewProxy(lis, opts); err != nil {
-			return errors.Join(err, lis.Close())
+			return blame(errors.Join(err, lis.Close()))
 		}
 	} else if proxy, err = sub.Listen(ctx, opts); err != nil {
-		return err
+		return blame(err)
 	}
 	p.list = append(p.list, proxy)
 	p.log.Info("listening", "tcp", b.Name, "address", proxy.Addr().String(), "upstream", b.Upstream, "vnet", b.VNet)
 	return nil
+}
+
+// blame tells blocks that make no sense, alone or together, from ports that cannot be had.
+func blame(err error) error {
+	if errors.Is(err, shared.ErrInvalid) {
+		return &configError{err}
+	}
+	return err
 }
 
 func (p *proxies) subsystem(h *host.Host, b config.TCP) (*tcp.Subsystem, error) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	sdnotify "github.com/coreos/go-systemd/v22/daemon"
@@ -78,7 +79,8 @@ type server struct {
 	control *control.Server
 	proxies *proxies
 
-	fatal chan error // what a part that ought to serve ended with
+	serving sync.WaitGroup // the goroutine that serves control
+	fatal   chan error     // what a part that ought to serve ended with
 }
 
 // run starts everything, waits for a signal or the end of ctx, and ends everything. It returns nil for an orderly end, also when the
@@ -120,7 +122,7 @@ func (d *server) start(ctx context.Context) error {
 		return err
 	}
 	d.control = control.NewServer(d.host, control.Options{Logger: d.log.Named("control"), Spec: d.spec})
-	go func() { d.failed(d.control.Serve(d.lis)) }() // ends with control.Shutdown, which waits for it
+	d.serving.Go(func() { d.failed(d.control.Serve(d.lis)) }) // ends with control.Shutdown
 	if err := d.boot(ctx); err != nil {
 		return err
 	}
@@ -171,6 +173,7 @@ func (d *server) stop(cut context.Context) error {
 		if err := within(cut, controlLimit, d.control.Shutdown); err != nil {
 			d.log.Warn("calls on the control socket were cut", "error", err)
 		}
+		d.serving.Wait()
 	case d.lis != nil:
 		errs = append(errs, d.lis.Close())
 	}

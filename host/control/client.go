@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,11 +21,12 @@ import (
 // maxAnswer bounds one message of a daemon's answer.
 const maxAnswer = 64 << 20
 
-// Client asks a daemon. It owns one connection, to be given back with Close, and is safe for concurrent use by multiple goroutines.
-// Errors wrap the sentinels that they wrapped in the host; a daemon that has gone is ErrNotRunning.
+// Client asks a daemon. It owns a connection, to be given back with Close, which it makes again if the daemon has closed it for idleness
+// or was started anew. It is safe for concurrent use by multiple goroutines. Errors wrap the sentinels that they wrapped in the host; a
+// daemon that has gone is ErrNotRunning.
 type Client struct {
-	conn *grpc.ClientConn
-	stub controlv1.ControlClient
+	stub  controlv1.ControlClient
+	close func() error
 }
 
 // LoadRequest is what Load asks for.
@@ -39,21 +41,28 @@ type LoadRequest struct {
 // opened.
 func Dial(ctx context.Context, path string) (*Client, error) {
 	// Connecting here and not within gRPC tells at once, and by the system's own error, that nobody is there.
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
-	if err != nil {
-		return nil, dialError(path, err)
-	}
-	return newClient(conn)
-}
-
-// newClient makes a client that owns conn, the only connection it will ever have.
-func newClient(conn net.Conn) (*Client, error) {
-	var taken atomic.Bool
-	dial := func(context.Context, string) (net.Conn, error) {
-		if !taken.CompareAndSwap(false, true) {
-			return nil, errors.New("the daemon closed the connection")
+	dial := func(ctx context.Context) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+		if err != nil {
+			return nil, dialError(path, err)
 		}
 		return conn, nil
+	}
+	conn, err := dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newClient(conn, dial)
+}
+
+// newClient makes a client that owns conn, and what redial returns when that is used up.
+func newClient(conn net.Conn, redial func(context.Context) (net.Conn, error)) (*Client, error) {
+	var used atomic.Bool
+	dial := func(ctx context.Context, _ string) (net.Conn, error) {
+		if used.CompareAndSwap(false, true) {
+			return conn, nil
+		}
+		return redial(ctx)
 	}
 	cc, err := grpc.NewClient("passthrough:///khelp",
 		grpc.WithContextDialer(dial),
@@ -64,7 +73,14 @@ func newClient(conn net.Conn) (*Client, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("control client: %w", err), conn.Close())
 	}
-	return &Client{conn: cc, stub: controlv1.NewControlClient(cc)}, nil
+	end := sync.OnceValue(func() error {
+		err := cc.Close()
+		if used.CompareAndSwap(false, true) {
+			err = errors.Join(err, conn.Close()) // no call was made on it
+		}
+		return err
+	})
+	return &Client{stub: controlv1.NewControlClient(cc), close: end}, nil
 }
 
 func dialError(path string, err error) error {
@@ -82,8 +98,8 @@ func dialError(path string, err error) error {
 	}
 }
 
-// Close ends the connection and the calls on it.
-func (c *Client) Close() error { return c.conn.Close() }
+// Close ends the connection and the calls on it. It is idempotent.
+func (c *Client) Close() error { return c.close() }
 
 // Stat shows one helper, or all if name is empty. An unknown name is ErrNotExist.
 func (c *Client) Stat(ctx context.Context, name string) (host.Stat, error) {

@@ -52,7 +52,7 @@ func TestAnotherUserIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	openDirs(t, path)
-	c, err := newClient(dialAs(t, 65534, path))
+	c, err := newClient(dialAs(t, 65534, path), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -98,7 +99,7 @@ func newServer(h backend, opts Options) *Server {
 
 // Serve accepts connections on lis and takes it over: it is closed when Serve returns. It returns nil after Shutdown or Close.
 func (s *Server) Serve(lis net.Listener) error {
-	if err := s.grpc.Serve(newLimitListener(lis, maxConnections)); err != nil {
+	if err := s.grpc.Serve(newLimitListener(lis, maxConnections)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("control service: %w", err)
 	}
 	return nil
