@@ -29,7 +29,10 @@ func (d *server) boot(ctx context.Context) error {
 		}
 		broken++
 		ours = ours || !configFault(err)
-		diags = append(diags, d.cfg.Diagnose(h.Spec.Name, err)...)
+		for _, diag := range d.cfg.Diagnose(h.Spec.Name, err) {
+			diag.Detail = printable(diag.Detail) // a helper may have had its say in it
+			diags = append(diags, diag)
+		}
 	}
 	if broken == 0 {
 		return nil

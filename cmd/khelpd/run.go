@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	sdnotify "github.com/coreos/go-systemd/v22/daemon"
@@ -81,6 +82,7 @@ type server struct {
 
 	serving sync.WaitGroup // the goroutine that serves control
 	fatal   chan error     // what a part that ought to serve ended with
+	booted  atomic.Bool    // the helpers of the configuration are there
 }
 
 // run starts everything, waits for a signal or the end of ctx, and ends everything. It returns nil for an orderly end, also when the
@@ -105,7 +107,8 @@ func (d *server) run(ctx context.Context) error {
 		d.log.Info("stopped while starting", "error", err)
 		err = nil
 	}
-	return errors.Join(err, d.stop(sig.cut))
+	d.stop(sig.cut)
+	return err
 }
 
 // start brings the parts up in an order in which each failure leaves nothing behind that others have seen: the control socket, which
@@ -121,12 +124,24 @@ func (d *server) start(ctx context.Context) error {
 	if d.proxies, err = listenProxies(ctx, d.host, d.cfg.TCP, d.log); err != nil {
 		return err
 	}
-	d.control = control.NewServer(d.host, control.Options{Logger: d.log.Named("control"), Spec: d.spec})
+	d.control = control.NewServer(d.host, control.Options{Logger: d.log.Named("control"), Spec: d.spec, Authorize: d.authorize})
 	d.serving.Go(func() { d.failed(d.control.Serve(d.lis)) }) // ends with control.Shutdown
 	if err := d.boot(ctx); err != nil {
 		return err
 	}
+	d.booted.Store(true)
 	d.proxies.serve(d.failed)
+	return nil
+}
+
+// authorize lets the daemon's own user and root in, but lets nobody change anything while the configured helpers are being loaded.
+func (d *server) authorize(ctx context.Context, p control.Peer, action string) error {
+	if err := control.OwnerOnly(ctx, p, action); err != nil {
+		return err
+	}
+	if action != control.ActionStat && !d.booted.Load() {
+		return shared.ErrBusy.Errorf("the daemon is still starting")
+	}
 	return nil
 }
 
@@ -161,8 +176,9 @@ func (d *server) spec(name string) (shared.HelperSpec, bool) {
 	return shared.HelperSpec{}, false
 }
 
-// stop ends whatever start brought up. When cut ends it stops waiting and cuts.
-func (d *server) stop(cut context.Context) error {
+// stop ends whatever start brought up. When cut ends it stops waiting and cuts. An end that has to be forced is an end all the same;
+// the log says what did not go in order.
+func (d *server) stop(cut context.Context) {
 	var errs []error
 	if d.proxies != nil {
 		errs = append(errs, within(cut, drainLimit, d.proxies.drain))
@@ -183,13 +199,9 @@ func (d *server) stop(cut context.Context) error {
 	if d.host != nil {
 		errs = append(errs, within(cut, hostLimit, d.host.Shutdown))
 	}
-	err := errors.Join(errs...)
-	if err == nil || d.log == nil {
-		return err
+	if err := errors.Join(errs...); err != nil {
+		d.log.Warn("the end was not in order", "error", err)
 	}
-	// An end that had to be forced is an end all the same; the log says what was lost.
-	d.log.Warn("the end was not in order", "error", err)
-	return nil
 }
 
 // within calls f with a context that ends after limit or with cut.

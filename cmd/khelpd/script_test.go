@@ -129,6 +129,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("ECHO", echo.Addr().String())
 	env.Setenv("KHELPD_SOCKET", filepath.Join(env.WorkDir, "k.sock"))
 	env.Setenv("NOTIFY", notify)
+	env.Setenv("GORACE", "atexit_sleep_ms=0") // or every program takes a second to exit under the race detector
 	env.Defer(func() {
 		for _, c := range w.conns {
 			_ = c.Close()

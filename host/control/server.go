@@ -254,6 +254,7 @@ func (s *service) spec(name string) (shared.HelperSpec, error) {
 		return shared.HelperSpec{}, err
 	}
 	if spec, ok := s.opts.Spec(name); ok {
+		spec.Load = shared.LoadManual // whatever the configuration says of the start: this is not the start
 		return spec, nil
 	}
 	return shared.HelperSpec{Name: name}, nil

@@ -122,7 +122,7 @@ func TestObjectsBeyondOneMessage(t *testing.T) {
 }
 
 func TestLoadCarriesTheRequest(t *testing.T) {
-	configured := shared.HelperSpec{Name: "ertt", Command: []string{"/opt/ertt", "-x"}, Timeout: time.Second}
+	configured := shared.HelperSpec{Name: "ertt", Command: []string{"/opt/ertt", "-x"}, Timeout: time.Second, Load: shared.LoadBoot}
 	h := &fakeHost{}
 	path, _ := serve(t, h, Options{Spec: func(name string) (shared.HelperSpec, bool) { return configured, name == "ertt" }})
 	c := dial(t, path)
@@ -137,7 +137,9 @@ func TestLoadCarriesTheRequest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	wantSpecs := []shared.HelperSpec{configured, {Name: "vegas"}, {Command: []string{"/usr/libexec/acl"}}}
+	byHand := configured
+	byHand.Load = shared.LoadManual
+	wantSpecs := []shared.HelperSpec{byHand, {Name: "vegas"}, {Command: []string{"/usr/libexec/acl"}}}
 	if diff := cmp.Diff(wantSpecs, h.specs); diff != "" {
 		t.Errorf("specs (-want +got):\n%s", diff)
 	}
