@@ -141,7 +141,7 @@ func TestBadReplies(t *testing.T) {
 		reply func(c *wire.CallView) [][]byte
 	}{
 		{"garbage", shared.CauseBadReply, "malformed frame", func(*wire.CallView) [][]byte { return [][]byte{[]byte("\xff\xff\xff")} }},
-		{"frame over the limit", shared.CauseCrash, "", func(*wire.CallView) [][]byte { return [][]byte{make([]byte, wire.MaxFrame+1)} }},
+		{"frame over the limit", shared.CauseBadReply, "larger than max", func(*wire.CallView) [][]byte { return [][]byte{make([]byte, wire.MaxFrame+1)} }},
 		{"data over its slot", shared.CauseBadReply, "17 bytes of data, a slot holds 16", func(c *wire.CallView) [][]byte {
 			return [][]byte{reply(wire.ReplyView{Seq: c.Seq, HasData: true, Data: make([]byte, 17)})}
 		}},

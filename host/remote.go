@@ -170,7 +170,9 @@ func (c *chain) submit() lane.Ticket {
 		out.Object = obj.ID()
 	}
 	if c.slot != nil && c.slot.KeepsData() {
-		out.HasData, out.Data = true, c.slot.Lent()
+		out.Data = c.slot.Lent()
+		// A slot that New is to fill and that had no template has no data yet, which is not the same as empty data.
+		out.HasData = len(out.Data) > 0 || c.calls[0].kind != wire.CallKind_CALL_KIND_NEW
 	}
 	c.sent = time.Now()
 	return c.inst.lane.Submit(&out)

@@ -2,6 +2,7 @@ package hosttest
 
 import (
 	"context"
+	"errors"
 	"net"
 	"testing"
 	"time"
@@ -50,7 +51,8 @@ func Serve[S any](t testing.TB, hp helper.Helper[S]) host.Dialer {
 	return func(ctx context.Context) (net.Conn, error) { return lis.DialContext(ctx) }
 }
 
-// Load serves a helper in this process and loads it. The spec may be empty.
+// Load serves a helper in this process and loads it. The spec may be empty. At the end of the test the helper is unloaded, if nothing
+// holds it any more.
 func Load[S any](t testing.TB, h *host.Host, hp helper.Helper[S], spec shared.HelperSpec) {
 	t.Helper()
 	spec.Name = hp.Name
@@ -59,4 +61,12 @@ func Load[S any](t testing.TB, h *host.Host, hp helper.Helper[S], spec shared.He
 	if err := h.Load(ctx, spec, host.LoadOptions{Dial: Serve(t, hp)}); err != nil {
 		t.Fatalf("loading %s: %v", hp.Name, err)
 	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		err := h.Unload(ctx, hp.Name, host.UnloadOptions{})
+		if err != nil && !errors.Is(err, shared.ErrNotExist) && !errors.Is(err, shared.ErrBusy) {
+			t.Errorf("unloading %s: %v", hp.Name, err)
+		}
+	})
 }
