@@ -1,11 +1,11 @@
 package wire
 
 import (
-	"fmt"
-
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+
+	"github.com/khelp/khelp/shared"
 )
 
 // RawFrame is the encoded form of one CallFrame or ReplyFrame. Codec passes it through a stream as it is, so that the hot messages
@@ -36,6 +36,12 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	if f.Sent == nil {
 		return mem.BufferSlice{mem.SliceBuffer(f.Buf)}, nil
 	}
+	if mem.IsBelowBufferPoolingThreshold(cap(f.Buf)) {
+		// gRPC gives a small buffer back to nobody, so it gets a copy.
+		own := append([]byte(nil), f.Buf...)
+		f.Sent()
+		return mem.BufferSlice{mem.SliceBuffer(own)}, nil
+	}
 	buf := f.Buf
 	return mem.BufferSlice{mem.NewBuffer(&buf, sentPool{f.Sent})}, nil
 }
@@ -54,7 +60,7 @@ func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	n := data.Len()
 	if n > MaxFrame {
-		return fmt.Errorf("frame of %d bytes, the limit is %d", n, MaxFrame)
+		return shared.ErrBadReply.Errorf("frame of %d bytes, the limit is %d", n, MaxFrame)
 	}
 	if cap(f.Buf) < n {
 		f.Buf = make([]byte, n)

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/khelp/khelp/shared"
 )
@@ -171,12 +172,13 @@ func PropertiesFromProto(props map[string]*Value) (map[string]any, error) {
 	return out, nil
 }
 
-// StatusOf returns the message for an error; nil is CODE_OK.
+// StatusOf returns the message for an error; nil is CODE_OK. Bytes of its text that are not UTF-8 are replaced: protobuf refuses to
+// send them, and the stream would end.
 func StatusOf(err error) *Status {
 	if err == nil {
 		return &Status{}
 	}
-	return &Status{Code: Code(shared.CodeOf(err)), Message: err.Error()}
+	return &Status{Code: Code(shared.CodeOf(err)), Message: strings.ToValidUTF8(err.Error(), "\uFFFD")}
 }
 
 // Err returns the error that the message stands for, as the same sentinel, or nil.

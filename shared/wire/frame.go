@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"encoding/binary"
 	"math"
 	"time"
 
@@ -19,7 +20,7 @@ type CallView struct {
 	HasData  bool
 	Data     []byte
 	Context  []byte
-	Budget   time.Duration // whole microseconds on the wire
+	Budget   time.Duration // whole microseconds on the wire, at least one if there is any; 0: none
 	PeerData []byte        // the encoded peers, one field after another; see NextPeer
 }
 
@@ -91,6 +92,9 @@ func appendBytes(frame []byte, tag byte, b []byte) []byte {
 // AppendCall appends one call to a frame. A frame is the calls one behind the other.
 func AppendCall(frame []byte, c *CallView) []byte {
 	budget := uint64(max(c.Budget, 0) / time.Microsecond)
+	if budget == 0 && c.Budget > 0 {
+		budget = 1 // 0 would be no limit
+	}
 	n := 9 + sizeVarint(uint64(c.Kind)) + sizeVarint(uint64(c.Hook)) + sizeVarint(c.Object) + sizeVarint(budget) + len(c.PeerData)
 	if c.Chained {
 		n += 2
@@ -117,6 +121,18 @@ func AppendCall(frame []byte, c *CallView) []byte {
 	}
 	frame = appendVarint(frame, callBudget, budget)
 	return append(frame, c.PeerData...)
+}
+
+// ShiftCalls adds by to the sequence numbers of the calls in a frame that AppendCall made, in place: so calls can be encoded before
+// their numbers are known.
+func ShiftCalls(frame []byte, by uint64) {
+	for len(frame) > 0 {
+		n, m := protowire.ConsumeVarint(frame[1:])
+		call := frame[1+m:]
+		seq := call[1:9] // what AppendCall puts first
+		binary.LittleEndian.PutUint64(seq, binary.LittleEndian.Uint64(seq)+by)
+		frame = call[n:]
+	}
 }
 
 // AppendPeer appends one peer's data to a CallView's PeerData.
@@ -166,20 +182,53 @@ func AppendReply(frame []byte, r *ReplyView) []byte {
 	return frame
 }
 
-// nextEntry takes one message off a frame.
+// nextEntry takes one message off a frame, and the unknown fields around it, so that what is left begins with a message or is empty.
 func nextEntry(frame []byte) (entry, rest []byte, err error) {
-	tag, typ, n := protowire.ConsumeTag(frame)
-	if n < 0 {
-		return nil, nil, badFrame(protowire.ParseError(n))
+	if frame, err = passUnknown(frame); err != nil {
+		return nil, nil, err
 	}
-	if tag != 1 || typ != protowire.BytesType {
-		return nil, nil, shared.ErrBadReply.Errorf("malformed frame: field %d of type %d where a call or reply belongs", tag, typ)
+	if len(frame) == 0 {
+		return nil, nil, shared.ErrBadReply.Errorf("malformed frame: neither a call nor a reply is in it")
 	}
+	_, _, n := protowire.ConsumeTag(frame)
 	entry, m := protowire.ConsumeBytes(frame[n:])
 	if m < 0 {
 		return nil, nil, badFrame(protowire.ParseError(m))
 	}
-	return entry, frame[n+m:], nil
+	rest, err = passUnknown(frame[n+m:])
+	return entry, rest, err
+}
+
+// passUnknown passes over the fields of a frame that are not its messages: those of a later version.
+func passUnknown(frame []byte) ([]byte, error) {
+	for len(frame) > 0 && frame[0] != frameEntry {
+		num, typ, n, err := consumeTag(frame)
+		if err != nil {
+			return nil, err
+		}
+		if num == 1 && typ == protowire.BytesType { // a tag in more bytes than it needs
+			break
+		}
+		m := protowire.ConsumeFieldValue(num, typ, frame[n:])
+		if m < 0 {
+			return nil, badFrame(protowire.ParseError(m))
+		}
+		frame = frame[n+m:]
+	}
+	return frame, nil
+}
+
+// consumeTag is protowire.ConsumeTag, which lets numbers through that no field can have.
+func consumeTag(b []byte) (num protowire.Number, typ protowire.Type, n int, err error) {
+	num, typ, n = protowire.ConsumeTag(b)
+	switch {
+	case n < 0:
+		return 0, 0, 0, badFrame(protowire.ParseError(n))
+	case !num.IsValid():
+		return 0, 0, 0, shared.ErrBadReply.Errorf("malformed frame: field number %d", num)
+	default:
+		return num, typ, n, nil
+	}
 }
 
 func badFrame(err error) error { return shared.ErrBadReply.Errorf("malformed frame: %w", err) }
@@ -193,9 +242,9 @@ type field struct {
 
 // nextField takes one field off a message. Fields with numbers beyond 15 and unknown types come out with tag 0: to be passed over.
 func nextField(msg []byte) (f field, rest []byte, err error) {
-	num, typ, n := protowire.ConsumeTag(msg)
-	if n < 0 {
-		return f, nil, badFrame(protowire.ParseError(n))
+	num, typ, n, err := consumeTag(msg)
+	if err != nil {
+		return f, nil, err
 	}
 	msg = msg[n:]
 	switch typ {
@@ -217,8 +266,8 @@ func nextField(msg []byte) (f field, rest []byte, err error) {
 	return f, msg[n:], nil
 }
 
-// NextCall takes one call off a frame and returns what is left; an empty frame has none. The view's slices point into frame. The
-// error is ErrBadReply.
+// NextCall takes one call off a frame and returns what is left; an empty frame has none. The view's slices point into frame, but for
+// PeerData, which is a copy. The error is ErrBadReply.
 func NextCall(frame []byte, c *CallView) (rest []byte, err error) {
 	msg, rest, err := nextEntry(frame)
 	if err != nil {

@@ -1,0 +1,204 @@
+package wire_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	"github.com/khelp/khelp/shared"
+	"github.com/khelp/khelp/shared/wire"
+)
+
+// sent returns a message as its receiver has it.
+func sent[M proto.Message](t interface{ Fatal(args ...any) }, m, into M) M {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := proto.Unmarshal(b, into); err != nil {
+		t.Fatal(err)
+	}
+	return into
+}
+
+// Every code of the protocol is one of shared's, and the other way round.
+func TestCodesOfTheWireAreThoseOfShared(t *testing.T) {
+	for n, name := range wire.Code_name {
+		back := (&wire.Status{Code: wire.Code(n), Message: "why"}).Err()
+		switch shared.Code(n) {
+		case shared.CodeOK:
+			if back != nil {
+				t.Errorf("%s came as %v", name, back)
+			}
+		case shared.CodeUnknown:
+			if back == nil || back.Error() != "why" {
+				t.Errorf("%s came as %v", name, back)
+			}
+		default:
+			if shared.CodeOf(back) != shared.Code(n) {
+				t.Errorf("%s (%d) came as %v, code %d", name, n, back, shared.CodeOf(back))
+			}
+		}
+	}
+	for code, name := range map[shared.Code]string{
+		shared.CodeOK: "OK", shared.CodeUnknown: "UNKNOWN", shared.CodeExist: "EXIST", shared.CodeNotExist: "NOT_EXIST",
+		shared.CodeBusy: "BUSY", shared.CodeInvalid: "INVALID", shared.CodeNameTooLong: "NAME_TOO_LONG", shared.CodeNoExec: "NO_EXEC",
+		shared.CodePermission: "PERMISSION", shared.CodeDeadlock: "DEADLOCK", shared.CodeTooManyLinks: "TOO_MANY_LINKS",
+		shared.CodeIncompatible: "INCOMPATIBLE", shared.CodeHelperGone: "HELPER_GONE", shared.CodeTimeout: "TIMEOUT",
+		shared.CodeBadReply: "BAD_REPLY", shared.CodeOverload: "OVERLOAD", shared.CodeTooLarge: "TOO_LARGE", shared.CodeClosed: "CLOSED",
+		shared.CodeRejected: "REJECTED", shared.CodeUnsupported: "UNSUPPORTED", shared.CodeCanceled: "CANCELED",
+	} {
+		if got := wire.Code(code).String(); got != "CODE_"+name {
+			t.Errorf("code %d is %s on the wire, want CODE_%s", code, got, name)
+		}
+	}
+	if _, more := wire.Code_name[int32(shared.CodeCanceled)+1]; more {
+		t.Error("the wire has a code that shared does not know")
+	}
+}
+
+func TestStatusRoundTrip(t *testing.T) {
+	if s := sent(t, wire.StatusOf(nil), &wire.Status{}); s.Err() != nil {
+		t.Errorf("no error came as %v", s.Err())
+	}
+	if err := (*wire.Status)(nil).Err(); err != nil {
+		t.Errorf("an absent status is %v", err)
+	}
+	for _, err := range []error{
+		shared.ErrBusy, shared.ErrBusy.Errorf("held by %d objects", 12), fmt.Errorf("load: %w", shared.ErrNoExec.Errorf("x")), io.EOF,
+	} {
+		back := sent(t, wire.StatusOf(err), &wire.Status{}).Err()
+		if back.Error() != err.Error() || shared.CodeOf(back) != shared.CodeOf(err) {
+			t.Errorf("%v came as %v", err, back)
+		}
+	}
+	// A path need not be UTF-8, and must not end the stream on which the error goes.
+	err := shared.ErrNotExist.Errorf("no file /tmp/\xff\xfe")
+	back := sent(t, wire.StatusOf(err), &wire.Status{}).Err()
+	if !errors.Is(back, shared.ErrNotExist) || !utf8.ValidString(back.Error()) {
+		t.Errorf("%q came as %q", err, back)
+	}
+	if err := (&wire.Status{Code: 4711, Message: "from the future"}).Err(); err == nil || shared.CodeOf(err) != shared.CodeUnknown {
+		t.Errorf("an unknown code came as %v", err)
+	}
+}
+
+func drawValue(t *rapid.T) any {
+	return rapid.OneOf(
+		rapid.Map(rapid.String(), func(s string) any { return s }), rapid.Map(rapid.Bool(), func(b bool) any { return b }),
+		rapid.Map(rapid.Int64(), func(i int64) any { return i }), rapid.Map(rapid.Float64(), func(f float64) any { return f }),
+		rapid.Map(rapid.SliceOf(rapid.String()), func(l []string) any {
+			list := []any{}
+			for _, s := range l {
+				list = append(list, s)
+			}
+			return list
+		}),
+	).Draw(t, "value")
+}
+
+func drawModinfo(t *rapid.T) *shared.Modinfo {
+	text := rapid.String()
+	number := rapid.Uint32()
+	m := &shared.Modinfo{
+		Name: text.Draw(t, "name"), Version: text.Draw(t, "version"), API: number.Draw(t, "api"), Description: text.Draw(t, "description"),
+		NeedsOSD: rapid.Bool().Draw(t, "needs"), Reads: rapid.SliceOf(text).Draw(t, "reads"),
+	}
+	if m.NeedsOSD {
+		m.OSD = shared.OSDInfo{
+			Template: drawBytes(t, "template"), HasNew: rapid.Bool().Draw(t, "new"), HasFree: rapid.Bool().Draw(t, "free"),
+			MaxBytes: number.Draw(t, "max"), DataVersion: number.Draw(t, "data version"),
+		}
+		m.OSD.HasTemplate = m.OSD.Template != nil
+	}
+	for range rapid.IntRange(0, 3).Draw(t, "n") {
+		m.Classes = append(m.Classes, shared.Class(text.Draw(t, "class")))
+		m.Hooks = append(m.Hooks, shared.HookInfo{
+			Point: shared.HookPoint(text.Draw(t, "point")), Index: number.Draw(t, "index"), UData: drawBytes(t, "udata"), MaySleep: rapid.Bool().Draw(t, "sleep"),
+		})
+		m.Requires = append(m.Requires, shared.Requirement{Name: text.Draw(t, "required"), Constraint: text.Draw(t, "constraint")})
+		p := shared.Property{Name: text.Draw(t, "property"), Type: shared.PropertyType(text.Draw(t, "type")), Required: rapid.Bool().Draw(t, "must"), Doc: text.Draw(t, "doc")}
+		if rapid.Bool().Draw(t, "has default") {
+			p.Default = drawValue(t)
+		}
+		m.Properties = append(m.Properties, p)
+		m.Sections = append(m.Sections, shared.Section{Name: text.Draw(t, "section"), Data: drawBytes(t, "bytes")})
+		if m.NeedsOSD {
+			m.OSD.Schema = append(m.OSD.Schema, shared.Field{
+				Name: text.Draw(t, "field"), Type: shared.FieldType(text.Draw(t, "field type")), Offset: number.Draw(t, "offset"), Count: number.Draw(t, "count"),
+			})
+		}
+	}
+	return m
+}
+
+func TestModinfoRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := drawModinfo(t)
+		got, err := wire.ModinfoFromProto(sent(t, wire.ModinfoToProto(want), &wire.Modinfo{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateNaNs()); diff != "" {
+			t.Fatal(diff)
+		}
+		if got.OSD.HasTemplate != want.OSD.HasTemplate {
+			t.Fatal("an empty template and none are not the same")
+		}
+	})
+}
+
+func TestPropertiesRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		want := map[string]any{}
+		for range rapid.IntRange(0, 4).Draw(t, "n") {
+			want[rapid.String().Draw(t, "name")] = drawValue(t)
+		}
+		got, err := wire.PropertiesFromProto(sent(t, &wire.InitRequest{Config: wire.PropertiesToProto(want)}, &wire.InitRequest{}).GetConfig())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateNaNs()); diff != "" {
+			t.Fatal(diff)
+		}
+	})
+	if got, err := wire.ValueFromProto(wire.ValueToProto(5)); err != nil || got != int64(5) {
+		t.Errorf("an int came as %v (%T), %v", got, got, err)
+	}
+}
+
+func TestValuesThatAreNone(t *testing.T) {
+	list := func(v ...*wire.Value) *wire.Value {
+		return &wire.Value{Kind: &wire.Value_ListValue{ListValue: &wire.ValueList{Values: v}}}
+	}
+	for name, v := range map[string]*wire.Value{
+		"nil": nil, "no type": {}, "element without type": list(&wire.Value{}), "list in a list": list(list()),
+	} {
+		if got, err := wire.ValueFromProto(v); !errors.Is(err, shared.ErrInvalid) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+		_, err := wire.PropertiesFromProto(map[string]*wire.Value{"window": v})
+		var bad *shared.PropertyError
+		if !errors.As(err, &bad) || bad.Name != "window" {
+			t.Errorf("%s: %v does not name the property", name, err)
+		}
+	}
+	_, err := wire.ModinfoFromProto(&wire.Modinfo{Properties: []*wire.Property{{Name: "window", Default: list(list())}}})
+	var bad *shared.PropertyError
+	if !errors.As(err, &bad) || bad.Name != "window" {
+		t.Errorf("a bad default: %v", err)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a value of no property type was encoded")
+		}
+	}()
+	wire.ValueToProto(uint8(1))
+}
