@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
@@ -68,13 +70,11 @@ func runStream() int {
 // Submit queues a chain to be sent. It never blocks. The handler is told of every call's end, from Submit itself if the lane is
 // closed. The ticket is for Abandon.
 func (s *Stream) Submit(c *Chain) Ticket {
-	now := time.Now()
-	first, cause, err := s.table.add(c, now)
+	first, cause, err := s.out.put(c, &s.table)
 	if cause != shared.CauseNone {
 		c.Handler.Fail(0, cause, err)
 		return Ticket{}
 	}
-	s.out.put(c, first)
 	return Ticket{first}
 }
 
@@ -127,9 +127,12 @@ func (s *Stream) receive() {
 	s.cancel()
 	s.out.close()
 	cause := shared.CauseCrash
-	if errors.Is(err, shared.ErrBadReply) {
+	switch {
+	case errors.Is(err, shared.ErrBadReply):
 		cause = shared.CauseBadReply
-	} else {
+	case status.Code(err) == codes.ResourceExhausted: // gRPC's word for a frame beyond the limit
+		cause, err = shared.CauseBadReply, shared.ErrBadReply.Errorf("frame refused: %w", err)
+	default:
 		err = shared.ErrHelperGone.Errorf("the helper's Run stream ended: %w", err)
 	}
 	s.err = err
@@ -182,25 +185,33 @@ func (o *outbox) init() {
 	}
 }
 
-// put encodes a chain behind what is queued.
-func (o *outbox) put(c *Chain, first uint64) {
+// put encodes a chain behind what is queued and puts it into the table. It does the former first: from when it is in the table a chain
+// can end at any moment, and its owner may use its slices for something else. The error says why the table took it not.
+func (o *outbox) put(c *Chain, t *table) (first uint64, cause shared.Cause, err error) {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	n := len(o.frames)
 	if n == 0 || len(o.frames[n-1]) > frameSplit {
 		o.frames = append(o.frames, o.bufferLocked())
 		n++
 	}
 	frame := o.frames[n-1]
+	start := len(frame)
 	for i := range c.Calls {
 		call := &c.Calls[i]
 		frame = wire.AppendCall(frame, &wire.CallView{
-			Seq: first + uint64(i), Kind: call.Kind, Hook: call.Hook, Object: c.Object,
+			Seq: uint64(i), Kind: call.Kind, Hook: call.Hook, Object: c.Object,
 			Chained: i > 0, HasData: i == 0 && c.HasData, Data: c.Data, Context: call.Context, Budget: call.Timeout,
 		})
 	}
+	o.frames[n-1] = frame[:start]
+	if first, cause, err = t.add(c, time.Now()); cause != shared.CauseNone {
+		return 0, cause, err
+	}
+	wire.ShiftCalls(frame[start:], first)
 	o.frames[n-1] = frame
-	o.mu.Unlock()
 	signal(o.wake)
+	return first, shared.CauseNone, nil
 }
 
 func (o *outbox) bufferLocked() []byte {

@@ -19,6 +19,7 @@ type table struct {
 	cause   shared.Cause // why it was closed
 	err     error
 	counts  Counts
+	telling sync.WaitGroup // runs of expire that call handlers; none begins once closed is set
 }
 
 // entry is one place of the table.
@@ -102,7 +103,9 @@ func (t *table) armLocked(deadline, now time.Time) {
 func (t *table) freeLocked(index uint32) {
 	e := &t.entries[index]
 	e.handler = nil
-	e.gen++
+	if e.gen++; e.gen == 0 { // 0 is no generation
+		e.gen = 1
+	}
 	t.free = append(t.free, index)
 }
 
@@ -147,7 +150,8 @@ func (t *table) settle(s uint64, now time.Time) {
 	defer t.mu.Unlock()
 	e := &t.entries[index]
 	e.busy = false
-	e.deadline = now.Add(e.timeouts[call+1])
+	e.timeout = e.timeouts[call+1]
+	e.deadline = now.Add(e.timeout)
 	t.armLocked(e.deadline, now)
 }
 
@@ -203,13 +207,16 @@ func (t *table) expire() {
 	if !next.IsZero() {
 		t.armLocked(next, now)
 	}
+	t.telling.Add(1)
+	defer t.telling.Done()
 	t.mu.Unlock()
 	for _, l := range over {
 		l.handler.Fail(l.call, shared.CauseTimeout, shared.ErrTimeout.Errorf("no reply within %v", l.timeout))
 	}
 }
 
-// close takes no more chains and fails those that are unanswered. The receiver calls it when it has ended, so no place is busy.
+// close takes no more chains, fails those that are unanswered and waits until every handler has been told. The receiver calls it when it
+// has ended, so no place is busy.
 func (t *table) close(cause shared.Cause, err error) {
 	var rest []late
 	t.mu.Lock()
@@ -229,6 +236,7 @@ func (t *table) close(cause shared.Cause, err error) {
 	for _, l := range rest {
 		l.handler.Fail(l.call, cause, err)
 	}
+	t.telling.Wait()
 }
 
 func (t *table) read() Counts {
