@@ -90,7 +90,12 @@ func (s *Session) Request(ctx context.Context, req *wire.ControlToHelper) (*wire
 	case answer := <-reply:
 		return answer, answer.GetStatus().Err()
 	case <-s.done:
-		return nil, s.gone()
+		select {
+		case answer := <-reply: // a helper may answer and end
+			return answer, answer.GetStatus().Err()
+		default:
+			return nil, s.gone()
+		}
 	case <-ctx.Done():
 		return nil, timeout(ctx)
 	}
