@@ -1,6 +1,7 @@
 package hhook
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -32,6 +33,7 @@ type Head struct {
 
 	mu      sync.Mutex  // protects the following fields and every change of snap
 	old     []*snapshot // retired and perhaps still in use
+	added   uint64      // how many hooks have been added, ever
 	refs    int         // the registrant's included
 	closing bool
 }
@@ -116,7 +118,10 @@ func (h *Head) Add(hooks ...*Hook) error {
 		if slices.ContainsFunc(list, hook.same) {
 			return shared.ErrExist.Errorf("%s has hook %d on %s already", hook.Helper, hook.Index, h.point)
 		}
-		hook.point = h.point
+		if hook.seq == 0 { // a hook that comes back keeps its place, and runs that still have it are not disturbed
+			h.added++
+			hook.seq, hook.point = h.added, h.point
+		}
 		list = append(list, hook)
 	}
 	sorted, err := sortHooks(list)
@@ -127,9 +132,10 @@ func (h *Head) Add(hooks ...*Hook) error {
 	return nil
 }
 
-// sortHooks puts hooks in running order. Ids stand for the order of loading, so a hook that was taken out comes back to its old place.
+// sortHooks puts hooks in running order. Ids stand for the order of loading, and within a helper the order of first adding counts, so
+// a hook that was taken out comes back to its old place.
 func sortHooks(list []*Hook) ([]*Hook, error) {
-	slices.SortStableFunc(list, func(a, b *Hook) int { return int(int64(a.ID) - int64(b.ID)) })
+	slices.SortFunc(list, func(a, b *Hook) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.seq, b.seq)) })
 	keys := make([]shared.Ordered, len(list))
 	for i, h := range list {
 		keys[i] = shared.Ordered{Helper: h.Helper, Order: h.Order, Requires: h.Requires}

@@ -67,7 +67,8 @@ type HookConfig struct {
 // Hook is one function of one helper on one head: struct hookinfo. It is safe for concurrent use.
 type Hook struct {
 	HookConfig
-	point shared.HookPoint // set when it is added to a head
+	point shared.HookPoint // set when it is first added to a head
+	seq   uint64           // and its place among those added; the head's mu protects it
 	stats Stats
 }
 

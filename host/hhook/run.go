@@ -80,7 +80,7 @@ func (h *Head) chain(ctx context.Context, s *snapshot, obj *osd.Object, msg []by
 			skipRest(s.hooks[i+1:])
 			return v
 		}
-		if h.opts.Mutable && out.Context != nil {
+		if h.opts.Mutable && out.Cause == shared.CauseNone && out.Context != nil {
 			msg = out.Context
 			v.Context = msg
 		}
