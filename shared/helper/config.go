@@ -78,7 +78,7 @@ func (c *configSchema) property(f reflect.StructField, tag string) (shared.Prope
 		return p, shared.ErrInvalid.Errorf("Config's field %s has the unknown option %q in its khelp tag: the only one is required", f.Name, options)
 	}
 	if err := shared.ValidateName("property", p.Name); err != nil {
-		return p, fmt.Errorf("Config's field %s: %w", f.Name, err)
+		return p, fmt.Errorf("field %s of Config: %w", f.Name, err)
 	}
 	t, ok := propertyType(f.Type)
 	if !ok {
@@ -94,7 +94,7 @@ func (c *configSchema) property(f reflect.StructField, tag string) (shared.Prope
 	}
 	def, err := propertyValue(value)
 	if err != nil {
-		return p, fmt.Errorf("Config's field %s: the default: %w", f.Name, err)
+		return p, fmt.Errorf("field %s of Config: the default: %w", f.Name, err)
 	}
 	p.Default = def
 	return p, nil

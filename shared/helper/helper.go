@@ -7,11 +7,11 @@ import (
 	"github.com/khelp/khelp/shared"
 )
 
-// Class and Classes are shared.Class and a list of them, so that a small helper imports one package.
-type (
-	Class   = shared.Class
-	Classes = []shared.Class
-)
+// Class is shared.Class, so that a small helper imports one package.
+type Class = shared.Class
+
+// Classes is a list of classes.
+type Classes = []Class
 
 // Hook is a function that runs when the host passes a hook point: hhook(9)'s hook_func. What its error means stands in the package's
 // documentation.

@@ -45,7 +45,9 @@ func start[S any](t testing.TB, h Helper[S]) *peer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		p.control.CloseSend()
+		if err := p.control.CloseSend(); err != nil {
+			t.Error(err)
+		}
 		p.wantEnd()
 	})
 	p.openRun()

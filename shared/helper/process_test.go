@@ -71,7 +71,7 @@ func cookie() string { return wire.Handshake.MagicCookieKey + "=" + wire.Handsha
 
 func socketDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "khelp") // t.TempDir may be too long for a socket
+	dir, err := os.MkdirTemp("", "khelp") //nolint:usetesting // t.TempDir may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func startProcess(t *testing.T, env ...string) *started {
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.cmd.Process.Kill() })
+	t.Cleanup(func() { _ = s.cmd.Process.Kill() }) // it has ended unless the test has failed
 	line, err := bufio.NewReader(stdout).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)

@@ -59,17 +59,17 @@ func (s *service) serve(ctx context.Context, lis net.Listener, how serving) erro
 	server := s.newServer(how.tls)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(lis) }()
-	err, over := s.wait(ctx, how.controlLimit, failed)
+	over, err := s.wait(ctx, how.controlLimit, failed)
 	s.end.Do(func() { close(s.ended) })
 	server.Stop()
 	if !over {
-		<-failed
+		err = errors.Join(err, <-failed)
 	}
 	return errors.Join(err, s.settle())
 }
 
 // wait returns when serving is to end; over says that the listener has failed by itself.
-func (s *service) wait(ctx context.Context, limit time.Duration, failed <-chan error) (err error, over bool) {
+func (s *service) wait(ctx context.Context, limit time.Duration, failed <-chan error) (over bool, err error) {
 	var tooLate <-chan time.Time
 	if limit > 0 {
 		timer := time.NewTimer(limit)
@@ -79,17 +79,17 @@ func (s *service) wait(ctx context.Context, limit time.Duration, failed <-chan e
 	for {
 		select {
 		case <-ctx.Done():
-			return nil, false
+			return false, nil
 		case <-s.ended:
-			return nil, false
+			return false, nil
 		case err := <-failed:
-			return err, true
+			return true, err
 		case <-tooLate:
 			select {
 			case <-s.controlled:
 				tooLate = nil
 			default:
-				return shared.ErrTimeout.Errorf("no host has opened the control stream within %v", limit), false
+				return false, shared.ErrTimeout.Errorf("no host has opened the control stream within %v", limit)
 			}
 		}
 	}
