@@ -1,0 +1,98 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/khelp/khelp/shared"
+)
+
+func TestDialWithoutADaemon(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Dial(t.Context(), filepath.Join(dir, "none.sock"))
+	wantIs(t, err, ErrNotRunning)
+	wantIs(t, err, syscall.ENOENT)
+
+	path := filepath.Join(dir, "stale.sock")
+	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.SetUnlinkOnClose(false)
+	stale.Close()
+	_, err = Dial(t.Context(), path)
+	wantIs(t, err, ErrNotRunning)
+}
+
+func TestDaemonThatGoesAway(t *testing.T) {
+	path, srv := serve(t, &fakeHost{}, Options{})
+	c := dial(t, path)
+	if _, err := c.Stat(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Stat(t.Context(), "")
+	wantIs(t, err, ErrNotRunning)
+}
+
+func TestClientFindsADaemonThatWasStartedAnew(t *testing.T) {
+	path, srv := serve(t, &fakeHost{}, Options{})
+	c := dial(t, path)
+	if _, err := c.Stat(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := srv.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lis, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := newServer(&fakeHost{}, Options{})
+	ended := make(chan error, 1)
+	go func() { ended <- again.Serve(lis) }()
+	// The first call may still meet the old connection.
+	_, err = c.Stat(t.Context(), "")
+	if errors.Is(err, ErrNotRunning) {
+		_, err = c.Stat(t.Context(), "")
+	}
+	if err != nil {
+		t.Errorf("Stat of the new daemon: %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := receive(t, ended, "the end of Serve"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestClientThatAsksNothingLeavesNothing(t *testing.T) {
+	path, _ := serve(t, &fakeHost{}, Options{})
+	if err := dial(t, path).Close(); err != nil { // and once more when the test ends; goleak sees to the rest
+		t.Error(err)
+	}
+}
+
+func TestCallsEndWithTheirContext(t *testing.T) {
+	ended := make(chan error, 1)
+	path, _ := serve(t, &fakeHost{change: func(ctx context.Context) error {
+		<-ctx.Done()
+		ended <- ctx.Err()
+		return ctx.Err()
+	}}, Options{})
+	c := dial(t, path)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	wantIs(t, c.Load(ctx, LoadRequest{Name: "ertt"}), shared.ErrTimeout)
+	if err := receive(t, ended, "the host's side of the call"); err == nil {
+		t.Error("the host's call did not end with the client's")
+	}
+}
