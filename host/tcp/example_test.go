@@ -48,7 +48,7 @@ func Example() {
 	served := make(chan error)
 	go func() { served <- proxy.Serve(ctx) }()
 
-	client, err := net.DialTCP("tcp", nil, proxy.Addr().(*net.TCPAddr)) //nolint:errcheck // a TCP listener has a TCP address
+	client, err := net.DialTCP("tcp", nil, proxy.Addr().(*net.TCPAddr))
 	must(err)
 	fmt.Fprint(client, "hello")
 	_ = client.CloseWrite()
