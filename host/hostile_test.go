@@ -46,7 +46,7 @@ func (s *hostile) Control(stream grpc.BidiStreamingServer[wire.ControlToHelper, 
 	for {
 		req, err := stream.Recv()
 		if err != nil {
-			return nil
+			return err
 		}
 		answer := &wire.Answer{}
 		if s.control != nil {
@@ -64,7 +64,7 @@ func (s *hostile) Run(stream grpc.BidiStreamingServer[wire.CallFrame, wire.Reply
 	var frame wire.RawFrame
 	for {
 		if err := stream.RecvMsg(&frame); err != nil {
-			return nil
+			return err
 		}
 		var c wire.CallView
 		for rest := frame.Buf; len(rest) > 0; {

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"strings"
 	"sync"
@@ -61,7 +62,7 @@ func (h *Host) start(ctx context.Context, hp *helper, dial Dialer, number uint32
 		}, dialOptions...)...)
 	} else {
 		in.proc, err = launch.Start(ctx, launch.Config{
-			Name: spec.Name, Command: spec.Command, SHA256: spec.SHA256, Env: spec.Env, Logger: hp.log,
+			Name: spec.Name, Command: spec.Command, SHA256: spec.SHA256, Env: in.environment(), Logger: h.log,
 			RuntimeDir: h.cfg.RuntimeDir, StartTimeout: h.cfg.StartTimeout, DialOptions: dialOptions,
 		})
 	}
@@ -78,6 +79,13 @@ func (h *Host) start(ctx context.Context, hp *helper, dial Dialer, number uint32
 	}
 	in.watcher.Go(in.watch)
 	return in, nil
+}
+
+// environment returns what is added to the helper's environment: what the spec says, and the level below which nothing is logged here.
+func (in *instance) environment() map[string]string {
+	env := map[string]string{wire.EnvLogLevel: in.host.log.GetLevel().String()}
+	maps.Copy(env, in.helper.spec.Env)
+	return env
 }
 
 func (in *instance) open(ctx context.Context) error {

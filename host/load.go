@@ -64,9 +64,9 @@ func (h *Host) Load(ctx context.Context, spec shared.HelperSpec, opts LoadOption
 // find fills in the spec's command and, for a command without a name, a provisional name.
 func (h *Host) find(spec *shared.HelperSpec, running bool) error {
 	if spec.Name == "" {
-		base := strings.TrimSuffix(filepath.Base(spec.Command[0]), ".exe")
-		if shared.ValidateName("", base) == nil {
-			spec.Name = base
+		spec.Name = strings.TrimSuffix(filepath.Base(spec.Command[0]), ".exe")
+		if shared.ValidateName("", spec.Name) != nil {
+			spec.Name = "unnamed"
 		}
 	}
 	if running {

@@ -64,17 +64,16 @@ func TestH1_OnePointOncePerVnet(t *testing.T) {
 	if _, err := edge.RegisterHead("tcp.est_in", hhook.Options{}); err != nil {
 		t.Errorf("the same point in another vnet: %v", err)
 	}
-	var won, lost sync.WaitGroup
+	var all sync.WaitGroup
 	wins := make(chan struct{}, 16)
 	for range 16 {
-		won.Go(func() {
+		all.Go(func() {
 			if _, err := h.RegisterHead("tcp.race", hhook.Options{}); err == nil {
 				wins <- struct{}{}
 			}
 		})
 	}
-	won.Wait()
-	lost.Wait()
+	all.Wait()
 	if len(wins) != 1 {
 		t.Errorf("%d registered the same point", len(wins))
 	}
@@ -196,8 +195,8 @@ func TestK3_UnloadSaysWhoHolds(t *testing.T) {
 	o1, o2 := object(t, h, "tcp"), object(t, h, "tcp")
 	err := h.Unload(t.Context(), "counting", host.UnloadOptions{})
 	wantErr(t, err, shared.ErrBusy, "held by 2 objects, user")
-	if in.Run(t.Context(), o1, nil); len(in.Hooks()) != 2 {
-		t.Error("a refused unload took hooks away")
+	if v, err := in.Run(t.Context(), o1, nil); err != nil || v.Rejected || len(in.Hooks()) != 2 {
+		t.Errorf("after a refused unload: %+v, %v, %d hooks", v, err, len(in.Hooks()))
 	}
 	destroy(t, o1)
 	if err := h.Unload(t.Context(), "user", host.UnloadOptions{}); err != nil {

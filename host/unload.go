@@ -144,10 +144,15 @@ func (in *instance) finish(ctx context.Context, limit time.Duration, force bool)
 	_, err := in.session.Request(ctx, &wire.ControlToHelper{Body: &wire.ControlToHelper_Fini{
 		Fini: &wire.FiniRequest{Force: force, BudgetUs: budget(ctx)},
 	}})
-	if err != nil && in.dead() == nil && !force {
+	switch {
+	case err == nil:
+		return nil
+	case in.dead() != nil || force:
+		in.log.Debug("the helper did not finish in order", "error", err)
+		return nil
+	default:
 		return shared.ErrBusy.Errorf("the helper refuses to finish: %w", err)
 	}
-	return nil
 }
 
 // remove ends the helper's process and forgets the helper.

@@ -6,10 +6,9 @@ import (
 	"os"
 
 	"github.com/hashicorp/go-hclog"
-)
 
-// envLogLevel sets the level of Logger.
-const envLogLevel = "KHELP_LOG_LEVEL"
+	"github.com/khelp/khelp/shared/wire"
+)
 
 type loggerKey struct{}
 
@@ -20,14 +19,13 @@ func Logger(ctx context.Context) hclog.Logger {
 	if l, ok := ctx.Value(loggerKey{}).(hclog.Logger); ok {
 		return l
 	}
-	return newLogger("")
+	return newLogger()
 }
 
-// newLogger makes a logger in the form that go-plugin hosts read.
-func newLogger(name string) hclog.Logger {
+// newLogger makes a logger in the form that go-plugin hosts read. It has no name: the host puts the helper's before each line.
+func newLogger() hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{
-		Name:       name,
-		Level:      cmp.Or(hclog.LevelFromString(os.Getenv(envLogLevel)), hclog.Info),
+		Level:      cmp.Or(hclog.LevelFromString(os.Getenv(wire.EnvLogLevel)), hclog.Info),
 		Output:     os.Stderr,
 		JSONFormat: true,
 	})

@@ -210,7 +210,7 @@ func TestProcessEndsWithItsControlStream(t *testing.T) {
 	if err := json.Unmarshal(s.stderr.Bytes(), &entry); err != nil {
 		t.Fatalf("%s: %v", s.stderr.Text(), err)
 	}
-	if entry["@level"] != "warn" || entry["@module"] != "segs" || entry["@message"] != "initialised" || entry["id"] != 7.0 || entry["procs"] != 1.0 {
+	if entry["@level"] != "warn" || entry["@message"] != "initialised" || entry["id"] != 7.0 || entry["procs"] != 1.0 {
 		t.Errorf("log line %v", entry)
 	}
 	if err := control.CloseSend(); err != nil {

@@ -42,7 +42,7 @@ type service struct {
 
 func newService(prog *program) *service {
 	return &service{
-		prog: prog, logger: newLogger(prog.info.Name),
+		prog: prog, logger: newLogger(),
 		controlled: make(chan struct{}), ended: make(chan struct{}),
 	}
 }
@@ -63,7 +63,10 @@ func (s *service) serve(ctx context.Context, lis net.Listener, how serving) erro
 	s.end.Do(func() { close(s.ended) })
 	server.Stop()
 	if !over {
-		err = errors.Join(err, <-failed)
+		// A server that is stopped before it has begun to serve says so; that is no failure.
+		if serveErr := <-failed; !errors.Is(serveErr, grpc.ErrServerStopped) {
+			err = errors.Join(err, serveErr)
+		}
 	}
 	return errors.Join(err, s.settle())
 }

@@ -17,11 +17,12 @@ var Handshake = plugin.HandshakeConfig{
 	MagicCookieValue: "6b68656c70287b9d-v1",
 }
 
-// The variables of the go-plugin handshake that a helper reads.
+// The variables that a helper reads: go-plugin's, and one of khelp's own.
 const (
 	EnvProtocolVersions = "PLUGIN_PROTOCOL_VERSIONS" // comma-separated versions the host speaks
 	EnvClientCert       = "PLUGIN_CLIENT_CERT"       // PEM certificate of the host; its presence asks for mTLS
 	EnvSocketDir        = plugin.EnvUnixSocketDir    // directory in which the helper makes its socket
+	EnvLogLevel         = "KHELP_LOG_LEVEL"          // trace, debug, info, warn or error: less than that the host does not log
 )
 
 // Limits of a frame and of the streams that carry them.
