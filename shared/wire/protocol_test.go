@@ -175,6 +175,7 @@ func TestProtocolDocument_Numbers(t *testing.T) {
 		fmt.Sprintf("| `%s` |", wire.EnvProtocolVersions),
 		fmt.Sprintf("| `%s` |", wire.EnvClientCert),
 		fmt.Sprintf("| `%s` |", wire.EnvSocketDir),
+		fmt.Sprintf("| `%s` |", wire.EnvLogLevel),
 	} {
 		if !strings.Contains(doc, line) {
 			t.Errorf("PROTOCOL.md lacks %q", line)
