@@ -13,6 +13,10 @@ khelpd {
 helper "h_example" {
   version = "~> 1.0" # any 1.x
 
+  # How long an answer may take before the call counts as missed. No connection waits for it, since both points are asynchronous, so there
+  # is time for a machine that is busy. Where a connection does wait, keep it short; 200ms is the default.
+  timeout = "5s"
+
   # The blocks below are optional and say what holds anyway: an observer that fails stops nobody.
   hook "tcp.est_in" {
     on_failure = "open"

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,7 +35,36 @@ var leakOptions = []goleak.Option{
 	goleak.IgnoreAnyFunction("github.com/khelp/khelp/host/internal/launch.launcherLoop"),
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, leakOptions...) }
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "h_example-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	buildDir = dir
+	goleak.VerifyTestMain(m, append(leakOptions, goleak.Cleanup(func(code int) {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		os.Exit(code)
+	}))...)
+}
+
+// buildDir is where helperBinary is built. It is set by TestMain.
+var buildDir string
+
+// helperBinary builds the helper, once.
+var helperBinary = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(buildDir, "h_example")
+	if runtime.GOOS == "windows" {
+		path += ".exe"
+	}
+	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+})
 
 func testContext(t *testing.T) context.Context {
 	t.Helper()
@@ -66,11 +98,11 @@ func TestModinfo(t *testing.T) {
 func TestServed(t *testing.T) {
 	ctx := testContext(t)
 	h := hosttest.New(t, host.Config{})
-	opts := hhook.Options{Kind: hhook.Observe}
+	opts := hhook.Options{Kind: hhook.Observe, Budget: patience}
 	in := mustHead(t, h, tcpv1.EstIn, opts)
 	opts.Async = true
 	out := mustHead(t, h, tcpv1.EstOut, opts)
-	hosttest.Load(t, h, example, shared.HelperSpec{})
+	hosttest.Load(t, h, example, shared.HelperSpec{Timeout: patience})
 
 	const objects, rounds = 3, 50
 	for i := range objects {
@@ -132,6 +164,7 @@ func TestOtherPoint(t *testing.T) {
 
 // TestProcess runs the built helper as a process of its own behind the real TCP subsystem.
 func TestProcess(t *testing.T) {
+	binary := build(t)
 	ctx := testContext(t)
 	h := hosttest.New(t, host.Config{})
 	subsystem, err := tcp.New(h, tcp.Options{})
@@ -143,7 +176,7 @@ func TestProcess(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := h.Load(ctx, shared.HelperSpec{Command: []string{build(t)}}, host.LoadOptions{}); err != nil {
+	if err := h.Load(ctx, shared.HelperSpec{Command: []string{binary}, Timeout: patience}, host.LoadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	proxy, err := subsystem.Listen(ctx, tcp.ProxyOptions{Name: "echo", Listen: "127.0.0.1:0", Upstream: echo(t)})
@@ -266,12 +299,12 @@ func slot(t *testing.T, h *host.Host, id uint64) counts {
 	return counts{}
 }
 
-// build builds the helper and returns the path of the binary.
+// build returns the path of the helper's binary.
 func build(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "h_example")
-	if out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+	path, err := helperBinary()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return path
 }

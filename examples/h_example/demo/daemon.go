@@ -28,14 +28,17 @@ const (
 
 const configName = "khelpd.hcl"
 
-// configText is the configuration. Port 0 is any free one; the log says which it became.
+// configText is the configuration. Port 0 is any free one; the log says which it became. The timeout has room for a machine that is
+// busy with other things; no connection waits for the helper anyway.
 const configText = `khelpd {
   control_socket = %s
   helper_path    = [%s]
   log_format     = "json"
 }
 
-helper "h_example" {}
+helper "h_example" {
+  timeout = "5s"
+}
 
 tcp "web" {
   listen   = "127.0.0.1:0"

@@ -10,29 +10,71 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "demo-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	buildDir = dir
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		os.Exit(code)
+	}))
+}
 
-const module = "github.com/khelp/khelp/"
+// The programs that take part, by the names of their packages' directories.
+const (
+	theDaemon = "khelpd"
+	theHelper = "h_example"
+	theLiar   = "halfcount"
+)
 
-// install builds programs into a directory for -bin, by the names they get there, and checks in the end that none of them still runs.
-func install(t *testing.T, programs map[string]string) string {
+// buildDir is where programs are built. It is set by TestMain.
+var buildDir string
+
+// programs builds all of them, once.
+var programs = sync.OnceValue(func() error {
+	out, err := exec.Command("go", "build", "-o", buildDir+string(filepath.Separator),
+		"github.com/khelp/khelp/cmd/khelpd", "github.com/khelp/khelp/examples/h_example", "./testdata/halfcount").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
+})
+
+// install makes a directory for -bin with a program in the place of khelpd and one in that of h_example, and checks in the end that
+// neither still runs.
+func install(t *testing.T, daemon, helper string) string {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("builds and runs programs")
 	}
+	if err := programs(); err != nil {
+		t.Fatal(err)
+	}
 	bin := t.TempDir()
-	for name, pkg := range programs {
-		cmd := exec.Command("go", "build", "-o", filepath.Join(bin, executable(name)), pkg)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("go build %s: %v\n%s", pkg, err, out)
+	for place, program := range map[string]string{"khelpd": daemon, "h_example": helper} {
+		image, err := os.ReadFile(filepath.Join(buildDir, executable(program)))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(bin, executable(place)), image, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	t.Cleanup(func() {
@@ -110,7 +152,7 @@ func checkGone(t *testing.T, folder string) {
 }
 
 func TestDemo(t *testing.T) {
-	bin := install(t, map[string]string{"khelpd": module + "cmd/khelpd", "h_example": module + "examples/h_example"})
+	bin := install(t, theDaemon, theHelper)
 	var stderr bytes.Buffer
 	var folder string
 	stdout := recorder{seen: folderOf(t, folders(t), &folder)}
@@ -135,7 +177,7 @@ func TestDemo(t *testing.T) {
 
 // TestWrongCounts: a helper that counts wrongly is found out, connection by connection.
 func TestWrongCounts(t *testing.T) {
-	bin := install(t, map[string]string{"khelpd": module + "cmd/khelpd", "h_example": "./testdata/halfcount"})
+	bin := install(t, theDaemon, theLiar)
 	var out bytes.Buffer
 	err := demo(t.Context(), options{bin: bin, settle: 300 * time.Millisecond}, &out)
 	if err == nil {
@@ -149,24 +191,40 @@ func TestWrongCounts(t *testing.T) {
 	}
 }
 
-// TestInterrupted: in the middle of the show everything is taken down, and the exit status says that it was not finished.
+// TestInterrupted: Ctrl-C in the middle of the show takes everything down, and the exit status says that it was not finished.
 func TestInterrupted(t *testing.T) {
-	bin := install(t, map[string]string{"khelpd": module + "cmd/khelpd", "h_example": module + "examples/h_example"})
-	ctx, cancel := context.WithCancelCause(t.Context())
-	defer cancel(nil)
-	var stderr bytes.Buffer
-	var folder string
+	if runtime.GOOS == "windows" {
+		t.Skip("a process cannot send itself an interrupt")
+	}
+	bin := install(t, theDaemon, theHelper)
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrived := make(chan os.Signal, 1)
+	signal.Notify(arrived, os.Interrupt)
+	defer signal.Stop(arrived)
+	var (
+		stderr bytes.Buffer
+		folder string
+		once   sync.Once
+	)
 	note := folderOf(t, folders(t), &folder)
 	stdout := recorder{seen: func(text string) {
 		note(text)
 		if strings.Contains(text, "$ khelpd hooks") {
-			cancel(errors.New("interrupted by the test"))
+			once.Do(func() {
+				if err := self.Signal(os.Interrupt); err != nil {
+					t.Error(err)
+				}
+				<-arrived
+			})
 		}
 	}}
-	if code := run(ctx, []string{"-bin", bin}, &stdout, &stderr); code != 1 {
+	if code := run(t.Context(), []string{"-bin", bin}, &stdout, &stderr); code != 1 {
 		t.Errorf("exit code %d, want 1", code)
 	}
-	if got := stderr.String(); got != "demo: interrupted by the test\n" {
+	if got := stderr.String(); got != "demo: interrupt signal received\n" {
 		t.Errorf("it said: %s", got)
 	}
 	if strings.Contains(stdout.String(), "Verdict") {
@@ -175,9 +233,26 @@ func TestInterrupted(t *testing.T) {
 	checkGone(t, folder)
 }
 
+// TestOverdue: a demo that takes too long is taken down as well, wherever it stands.
+func TestOverdue(t *testing.T) {
+	bin := install(t, theDaemon, theHelper)
+	for _, limit := range []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond} {
+		late := errors.New("too late")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), limit, late)
+		err := demo(ctx, options{bin: bin, settle: settleLimit}, &bytes.Buffer{})
+		cancel()
+		if err != nil && !errors.Is(err, late) { // on a quick machine it may be through
+			t.Errorf("after %v: %v", limit, err)
+		}
+		if left := processesOf(t, bin); len(left) > 0 {
+			t.Errorf("after %v: still running: %v", limit, left)
+		}
+	}
+}
+
 // TestBrokenDaemon: a khelpd that ends at once is reported with its last words.
 func TestBrokenDaemon(t *testing.T) {
-	bin := install(t, map[string]string{"khelpd": module + "examples/h_example", "h_example": module + "examples/h_example"})
+	bin := install(t, theHelper, theHelper)
 	var stderr bytes.Buffer
 	if code := run(t.Context(), []string{"-bin", bin}, io.Discard, &stderr); code != 1 {
 		t.Errorf("exit code %d, want 1", code)

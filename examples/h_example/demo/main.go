@@ -27,21 +27,17 @@ const (
 	// limit bounds the whole demo, but for cleaning up after a failure, which takes stopLimit at most.
 	limit = 14 * time.Second
 	// settleLimit is how long counts may take to come in when the traffic rests. They are asynchronous: the proxy does not wait for the
-	// helper.
-	settleLimit = 5 * time.Second
+	// helper. It is longer than the helper's timeout, so that every call ends within it.
+	settleLimit = 6 * time.Second
 
 	connections = 6
 	// requests is how many each connection has had answered when the tables are shown for the first time.
 	requests = 40
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
-}
+func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is the program. It returns the exit code, and leaves no process, no socket and no file behind.
+// run is the program. It returns the exit code, and leaves no process, no socket and no file behind, also when it is interrupted.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -54,6 +50,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "demo: arguments %q are not understood\n", flags.Args())
 		return 2
 	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	var err error
 	if *serve != "" {
 		err = serveOnly(ctx, *serve, stdout)
