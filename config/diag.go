@@ -75,7 +75,7 @@ func sorted(diags hcl.Diagnostics, sources []source) hcl.Diagnostics {
 	for i, src := range sources {
 		rank[src.name] = i + 1
 	}
-	key := func(d *hcl.Diagnostic) (file, byte int) {
+	key := func(d *hcl.Diagnostic) (file, offset int) {
 		if d.Subject == nil {
 			return 0, 0
 		}

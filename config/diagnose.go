@@ -26,6 +26,8 @@ func (c *Config) Diagnose(helper string, err error) hcl.Diagnostics {
 
 // split takes an error apart where it joins several, as far as that is needed to tell properties' errors from each other and from the
 // rest. An error without a property's is left whole, with all its words.
+//
+//nolint:errorlint // it looks at one node of the tree at a time, and goes down by itself
 func split(err error) []error {
 	var p *shared.PropertyError
 	if !errors.As(err, &p) {
@@ -51,6 +53,8 @@ func split(err error) []error {
 }
 
 // bare reports whether an error is a sentinel alone, which classes the error it is wrapped in and says nothing more.
+//
+//nolint:errorlint // a wrapped sentinel is not bare
 func bare(err error) bool {
 	switch err.(type) {
 	case nil, *shared.Error, syscall.Errno:
@@ -60,7 +64,9 @@ func bare(err error) bool {
 	}
 }
 
-// diagnose works on a nil Helper too.
+// diagnose works on a nil Helper too. An error is a property's own here, as split left it.
+//
+//nolint:errorlint // a property's error deeper down has been split off
 func (h *Helper) diagnose(name string, err error) *hcl.Diagnostic {
 	d := &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Cannot load helper \"" + name + "\"", Detail: stop(err.Error())}
 	if word := shared.ErrWord(err); word != "" {

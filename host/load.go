@@ -152,7 +152,7 @@ func (h *Host) load(ctx context.Context, hp *helper, named bool, opts LoadOption
 	}
 	hp.inst.Store(in)
 	if err = h.activate(hp); err != nil {
-		_ = in.finish(start, h.cfg.StopTimeout, true) // the load has failed already; with force there is no refusal
+		_ = in.finish(start, h.cfg.StopTimeout, true) // the load has failed already, and this helper goes whatever it says
 		return errors.Join(err, in.stop(start, h.cfg.StopTimeout))
 	}
 	hp.log.Info("loaded", "version", hp.info.Version, "pid", in.pid(), "sha256", in.sha256())

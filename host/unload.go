@@ -128,31 +128,31 @@ func (h *Host) drain(ctx context.Context, hp *helper) error {
 	return nil
 }
 
-// fini asks the helper to finish. A helper that is dead has.
+// fini asks the helper to finish. A helper that is dead, or dies of it, has.
 func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
 	in := hp.inst.Load()
 	if in == nil || in.dead() != nil {
 		return nil
 	}
-	return in.finish(ctx, h.cfg.StopTimeout, force)
+	err := in.finish(ctx, h.cfg.StopTimeout, force)
+	if err == nil || in.dead() != nil {
+		return nil
+	}
+	if force {
+		hp.log.Warn("the helper did not finish in order", "error", err)
+		return nil
+	}
+	return shared.ErrBusy.Errorf("the helper refuses to finish: %w", err)
 }
 
-// finish sends Fini. Without force, a refusal is an error.
+// finish sends Fini and waits for the answer.
 func (in *instance) finish(ctx context.Context, limit time.Duration, force bool) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	_, err := in.session.Request(ctx, &wire.ControlToHelper{Body: &wire.ControlToHelper_Fini{
 		Fini: &wire.FiniRequest{Force: force, BudgetUs: budget(ctx)},
 	}})
-	switch {
-	case err == nil:
-		return nil
-	case in.dead() != nil || force:
-		in.log.Debug("the helper did not finish in order", "error", err)
-		return nil
-	default:
-		return shared.ErrBusy.Errorf("the helper refuses to finish: %w", err)
-	}
+	return err
 }
 
 // remove ends the helper's process and forgets the helper.

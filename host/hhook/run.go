@@ -134,15 +134,15 @@ func (h *Head) failAll(s *snapshot, obj *osd.Object) Verdict {
 }
 
 // call runs one hook and counts it.
-func (hook *Hook) call(ctx context.Context, inv Invocation) Outcome {
-	if hook.InProc && hook.stats.committed.Load()%sampleEvery != 0 {
-		out := hook.Target.Call(ctx, inv)
-		hook.stats.end(out.Cause, 0)
+func (h *Hook) call(ctx context.Context, inv Invocation) Outcome {
+	if h.InProc && h.stats.committed.Load()%sampleEvery != 0 {
+		out := h.Target.Call(ctx, inv)
+		h.stats.end(out.Cause, 0)
 		return out
 	}
 	start := time.Now()
-	out := hook.Target.Call(ctx, inv)
-	hook.stats.end(out.Cause, time.Since(start))
+	out := h.Target.Call(ctx, inv)
+	h.stats.end(out.Cause, time.Since(start))
 	return out
 }
 
