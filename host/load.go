@@ -35,7 +35,7 @@ type LoadOptions struct {
 // behind.
 //
 // Errors: ErrExist if a helper of that name is loaded; ErrNotExist if there is no such file, class, requirement or required point;
-// ErrNoExec if it is no helper; ErrInvalid for a wrong checksum, name, property or order; ErrIncompatible for another protocol, API
+// ErrNoExec if it is no helper; ErrPermission for a wrong checksum; ErrInvalid for a wrong name, property or order; ErrIncompatible for another protocol, API
 // generation or version than asked; ErrTimeout; ErrClosed after Shutdown.
 func (h *Host) Load(ctx context.Context, spec shared.HelperSpec, opts LoadOptions) error {
 	if err := spec.Validate(); err != nil {

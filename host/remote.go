@@ -248,7 +248,7 @@ func (t *remote) accept(slot *osd.Slot, kind wire.CallKind, r *wire.ReplyView) h
 	keeps := slot != nil && slot.KeepsData()
 	switch {
 	case r.Code != shared.CodeOK:
-		return hhook.Failed(shared.CauseBadReply, shared.FromCode(r.Code, string(r.Message)))
+		return hhook.Failed(causeOf(r.Code), shared.FromCode(r.Code, string(r.Message)))
 	case r.Verdict != wire.Verdict_VERDICT_PASS && r.Verdict != wire.Verdict_VERDICT_REJECT:
 		return hhook.Failed(shared.CauseBadReply, shared.ErrBadReply.Errorf("verdict %d is unknown", r.Verdict))
 	case r.HasData && !keeps:
@@ -271,6 +271,19 @@ func (t *remote) accept(slot *osd.Slot, kind wire.CallKind, r *wire.ReplyView) h
 		return t.helper.commit(slot, r.Data, out)
 	}
 	return out
+}
+
+// causeOf returns the cause of a failure that the helper reports itself: its time was over before it came to the call, it has too many
+// calls, or else the answer is no good.
+func causeOf(code shared.Code) shared.Cause {
+	switch code {
+	case shared.CodeTimeout:
+		return shared.CauseTimeout
+	case shared.CodeOverload:
+		return shared.CauseOverload
+	default:
+		return shared.CauseBadReply
+	}
 }
 
 // current returns the instance that queued calls go to.

@@ -135,14 +135,14 @@ func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
 		return nil
 	}
 	err := in.finish(ctx, h.cfg.StopTimeout, force)
-	if err == nil || in.dead() != nil {
-		return nil
+	refused := err != nil && in.dead() == nil
+	if refused && !force {
+		return shared.ErrBusy.Errorf("the helper refuses to finish: %w", err)
 	}
-	if force {
+	if refused {
 		hp.log.Warn("the helper did not finish in order", "error", err)
-		return nil
 	}
-	return shared.ErrBusy.Errorf("the helper refuses to finish: %w", err)
+	return nil
 }
 
 // finish sends Fini and waits for the answer.
