@@ -317,13 +317,52 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestLostConnection: a client that has to connect again does not do it, or the counts of a connection would not be all of its traffic.
-func TestLostConnection(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { rw.Header().Set("Connection", "close") }))
+// TestTraffic_Ends: whatever keeps a client from going on over its one connection ends it with a reason.
+func TestTraffic_Ends(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer http.HandlerFunc
+		want   string
+	}{
+		"closing": {func(rw http.ResponseWriter, _ *http.Request) { rw.Header().Set("Connection", "close") }, "the server ends the connection"},
+		"refused": {func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "go away", http.StatusForbidden) }, "403 Forbidden: go away"},
+		"short":   {func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, "abc") }, "got 3 bytes, want 0"},
+		"cut":     {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(c.answer)
+			defer server.Close()
+			traffic, err := startTraffic(t.Context(), server.Listener.Addr().String(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer traffic.close()
+			if err := traffic.await(t.Context(), 5); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("it ended with %v, want %q", err, c.want)
+			}
+		})
+	}
+	lis := httptest.NewServer(nil)
+	lis.Close()
+	if _, err := startTraffic(t.Context(), lis.Listener.Addr().String(), 1); err == nil {
+		t.Error("nobody listens, but it started")
+	}
+}
+
+// TestTraffic_Stopped: a client that waits for an answer that does not come is woken by the end of its context.
+func TestTraffic_Stopped(t *testing.T) {
+	asked := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(asked)
+		<-r.Context().Done()
+	}))
 	defer server.Close()
-	traffic := startTraffic(t.Context(), server.Listener.Addr().String(), 1)
-	defer traffic.close()
-	if err := traffic.await(t.Context(), 5); err == nil || !strings.Contains(err.Error(), "was lost") {
-		t.Errorf("got %v, want a lost connection", err)
+	traffic, err := startTraffic(t.Context(), server.Listener.Addr().String(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	traffic.close()
+	if err := traffic.rest(t.Context()); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("it ended with %v", err)
 	}
 }

@@ -111,7 +111,10 @@ type show struct {
 }
 
 func (s *show) play(ctx context.Context, web *webServer) error {
-	traffic := startTraffic(ctx, s.daemon.proxy, connections)
+	traffic, err := startTraffic(ctx, s.daemon.proxy, connections)
+	if err != nil {
+		return err
+	}
 	defer traffic.close()
 	if err := traffic.await(ctx, requests); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // sizes of answers and of what is sent, in bytes: less than a segment, and more than any buffer on the way.
@@ -26,11 +28,11 @@ type traffic struct {
 	all     sync.WaitGroup // the goroutines of the clients
 }
 
-// client is one of them. Its goroutine ends with an error, or when it rests.
+// client is one of them. Its goroutine ends with an error, or when it rests. It speaks HTTP over a connection of its own rather than
+// through http.Client, which takes a new connection whenever it sees fit.
 type client struct {
-	base     string
-	http     *http.Client
-	local    string // address of its end of the connection; set by dial
+	conn     net.Conn
+	reader   *bufio.Reader // of conn
 	answered atomic.Uint64
 	arrived  chan struct{} // gets a token after each answer, if there is room
 	ended    chan struct{} // closed at the end of the goroutine
@@ -38,37 +40,24 @@ type client struct {
 }
 
 // startTraffic starts n clients of the proxy. They go on until rest or close.
-func startTraffic(ctx context.Context, proxy string, n int) *traffic {
+func startTraffic(ctx context.Context, proxy string, n int) (*traffic, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	t := &traffic{enough: make(chan struct{}), cancel: cancel}
 	for i := range n {
-		c := newClient(proxy)
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", proxy)
+		if err != nil {
+			t.close()
+			return nil, err
+		}
+		c := &client{conn: conn, reader: bufio.NewReader(conn), arrived: make(chan struct{}, 1), ended: make(chan struct{})}
 		t.clients = append(t.clients, c)
 		t.all.Go(func() {
 			defer close(c.ended)
-			c.err = c.run(ctx, i, t.enough)
+			defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })() // wakes it; fails once conn is closed
+			c.err = c.run(i, t.enough)
 		})
 	}
-	return t
-}
-
-func newClient(proxy string) *client {
-	c := &client{base: "http://" + proxy, arrived: make(chan struct{}, 1), ended: make(chan struct{})}
-	c.http = &http.Client{Transport: &http.Transport{DialContext: c.dial, MaxConnsPerHost: 1, DisableCompression: true}}
-	return c
-}
-
-// dial makes the client's one connection. The transport asks for another only if it lost the first.
-func (c *client) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	if c.local != "" {
-		return nil, fmt.Errorf("the connection from %s was lost", c.local)
-	}
-	conn, err := new(net.Dialer).DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	c.local = conn.LocalAddr().String()
-	return conn, nil
+	return t, nil
 }
 
 // await waits until every client has had n answers.
@@ -108,7 +97,7 @@ func (t *traffic) close() {
 	t.cancel()
 	t.all.Wait()
 	for _, c := range t.clients {
-		c.http.CloseIdleConnections()
+		_ = c.conn.Close() // nothing is lost by a failure, and the second time it is one
 	}
 }
 
@@ -116,7 +105,7 @@ func (t *traffic) close() {
 func (t *traffic) perConnection() map[string]uint64 {
 	m := make(map[string]uint64, len(t.clients))
 	for _, c := range t.clients {
-		m[c.local] = c.answered.Load()
+		m[c.conn.LocalAddr().String()] = c.answered.Load()
 	}
 	return m
 }
@@ -130,7 +119,7 @@ func (t *traffic) answered() uint64 {
 }
 
 // run sends one request after another, of every size and both kinds, until it is enough.
-func (c *client) run(ctx context.Context, first int, enough <-chan struct{}) error {
+func (c *client) run(first int, enough <-chan struct{}) error {
 	for i := first; ; i++ {
 		select {
 		case <-enough:
@@ -142,7 +131,7 @@ func (c *client) run(ctx context.Context, first int, enough <-chan struct{}) err
 		if i/len(sizes)%2 == 1 {
 			ask = c.send
 		}
-		if err := ask(ctx, size); err != nil {
+		if err := ask(size); err != nil {
 			return err
 		}
 		c.answered.Add(1)
@@ -154,8 +143,8 @@ func (c *client) run(ctx context.Context, first int, enough <-chan struct{}) err
 }
 
 // fetch asks for size bytes and reads them.
-func (c *client) fetch(ctx context.Context, size int) error {
-	answer, err := c.do(ctx, http.MethodGet, "/bytes/"+strconv.Itoa(size), nil)
+func (c *client) fetch(size int) error {
+	answer, err := c.do(http.MethodGet, "/bytes/"+strconv.Itoa(size), nil)
 	if err == nil && len(answer) != size {
 		err = fmt.Errorf("got %d bytes, want %d", len(answer), size)
 	}
@@ -163,29 +152,42 @@ func (c *client) fetch(ctx context.Context, size int) error {
 }
 
 // send sends size bytes and reads how many arrived.
-func (c *client) send(ctx context.Context, size int) error {
-	answer, err := c.do(ctx, http.MethodPost, "/sum", bytes.NewReader(make([]byte, size)))
+func (c *client) send(size int) error {
+	answer, err := c.do(http.MethodPost, "/sum", bytes.NewReader(make([]byte, size)))
 	if err == nil && strings.TrimSpace(string(answer)) != strconv.Itoa(size) {
 		err = fmt.Errorf("sent %d bytes, the server saw %s", size, answer)
 	}
 	return err
 }
 
-func (c *client) do(ctx context.Context, method, path string, body io.Reader) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
+func (c *client) do(method, path string, body io.Reader) ([]byte, error) {
+	req, err := http.NewRequest(method, "http://"+c.conn.RemoteAddr().String()+path, body)
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.http.Do(req)
+	answer, err := c.roundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	return answer, nil
+}
+
+func (c *client) roundTrip(req *http.Request) ([]byte, error) {
+	if err := req.Write(c.conn); err != nil {
+		return nil, err
+	}
+	resp, err := http.ReadResponse(c.reader, req)
 	if err != nil {
 		return nil, err
 	}
 	answer, err := io.ReadAll(resp.Body)
-	if err = errors.Join(err, resp.Body.Close()); err != nil {
-		return nil, fmt.Errorf("%s %s: %w", method, path, err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, answer)
+	switch err = errors.Join(err, resp.Body.Close()); {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("%s: %s", resp.Status, answer)
+	case resp.Close:
+		return nil, errors.New("the server ends the connection")
 	}
 	return answer, nil
 }
