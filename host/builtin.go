@@ -1,11 +1,9 @@
 package host
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"runtime/debug"
-	"sync"
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/osd"
@@ -34,7 +32,7 @@ type BuiltinCall struct {
 	Point   shared.HookPoint
 	Object  uint64 // 0: none
 	Context []byte // what the call site passed; not to be changed
-	Data    []byte // the helper's data on the object, to be changed in place or replaced; it commits when the function returns
+	Data    []byte // the helper's data on the object, to be changed in place or replaced; the host takes it when the function returns
 
 	replaced []byte
 	rejected bool
@@ -83,63 +81,72 @@ type builtinTarget struct {
 	fn     BuiltinHook
 }
 
-// builtinFrame is what one call needs; it is used again so that a call allocates nothing.
+// builtinFrame is what one call needs. It stays with the invocation, which is used again, so that a call allocates nothing.
 type builtinFrame struct {
 	call BuiltinCall
-	buf  []byte
+	buf  []byte // of the data that the function works on
 }
 
-var builtinFrames = sync.Pool{New: func() any { return new(builtinFrame) }}
-
-func (t builtinTarget) Call(ctx context.Context, inv hhook.Invocation) hhook.Outcome {
+func (t builtinTarget) Call(ctx context.Context, inv *hhook.Invocation) {
 	slot := inv.Slot
 	if slot == nil && inv.Object != nil && inv.Queued() {
 		slot = inv.Object.OrderSlot(t.helper.id, func() *osd.Slot { return osd.NewOrderSlot(t.helper.id, nil) })
 	}
-	f := builtinFrames.Get().(*builtinFrame)
-	f.call = BuiltinCall{Point: inv.Hook.Point(), Context: inv.Context}
+	f, ok := inv.Scratch.(*builtinFrame)
+	if !ok {
+		f = new(builtinFrame)
+		inv.Scratch = f
+	}
+	f.call.Point, f.call.Context = inv.Hook.Point(), inv.Context
 	if inv.Object != nil {
 		f.call.Object = inv.Object.ID()
 	}
-	out := t.serially(ctx, slot, f)
+	t.serially(ctx, slot, f, &inv.Out)
 	f.call = BuiltinCall{}
-	builtinFrames.Put(f)
-	return out
+}
+
+// Queue runs the function at once: it is in this process, and nobody has to wait for it longer than it takes.
+func (t builtinTarget) Queue(ctx context.Context, inv *hhook.Invocation) {
+	t.Call(ctx, inv)
+	inv.Done(inv.Out, 0)
 }
 
 // serially keeps the calls on a slot apart; on synchronous heads the object's turn does that for all helpers, on others nothing else.
-func (t builtinTarget) serially(ctx context.Context, slot *osd.Slot, f *builtinFrame) hhook.Outcome {
+func (t builtinTarget) serially(ctx context.Context, slot *osd.Slot, f *builtinFrame, out *hhook.Outcome) {
 	if slot == nil {
-		return t.guard(ctx, &f.call)
+		t.guard(ctx, &f.call, out)
+		return
 	}
 	slot.Running().Lock()
 	defer slot.Running().Unlock()
 	if !slot.KeepsData() {
-		return t.guard(ctx, &f.call)
+		t.guard(ctx, &f.call, out)
+		return
 	}
 	f.buf = append(f.buf[:0], slot.Lent()...)
 	f.call.Data = f.buf
-	out := t.guard(ctx, &f.call)
-	if out.Cause == shared.CauseNone && !bytes.Equal(f.call.Data, slot.Lent()) {
-		out = t.helper.commit(slot, f.call.Data, out)
+	t.guard(ctx, &f.call, out)
+	if out.Cause == shared.CauseNone && t.helper.admit(slot, f.call.Data, out) {
+		f.buf = slot.Swap(f.call.Data)
 	}
-	return out
-}
-
-func (t builtinTarget) Queue(ctx context.Context, inv hhook.Invocation) {
-	inv.Done(t.Call(ctx, inv), 0)
 }
 
 // guard runs the function and makes a failure of what it throws.
-func (t builtinTarget) guard(ctx context.Context, c *BuiltinCall) (out hhook.Outcome) {
+func (t builtinTarget) guard(ctx context.Context, c *BuiltinCall, out *hhook.Outcome) {
 	defer func() {
 		if p := recover(); p != nil {
 			t.helper.log.Error("panic in a builtin", "point", string(c.Point), "panic", p, "stack", string(debug.Stack()))
-			out = hhook.Failed(shared.CauseCrash, shared.ErrHelperGone.Errorf("panic: %v", p))
+			*out = hhook.Failed(shared.CauseCrash, shared.ErrHelperGone.Errorf("panic: %v", p))
 		}
 	}()
 	if err := t.fn(ctx, c); err != nil {
-		return hhook.Failed(shared.CauseBadReply, err)
+		*out = hhook.Failed(shared.CauseBadReply, err)
+		return
 	}
-	return hhook.Outcome{Reject: c.rejected, Reason: c.reason, Context: c.replaced}
+	if c.rejected {
+		out.Reject, out.Reason = true, c.reason
+	}
+	if c.replaced != nil {
+		out.Context = c.replaced
+	}
 }

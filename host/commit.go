@@ -15,18 +15,28 @@ func (hp *helper) slotLimit() int {
 	return limit
 }
 
-// commit makes data the slot's bytes if the limits allow; else the reply is a bad one and the slot keeps what it has.
-func (hp *helper) commit(slot *osd.Slot, data []byte, out hhook.Outcome) hhook.Outcome {
+// commit makes data the slot's bytes if the limits allow; else out becomes the failure of a bad reply, and the slot keeps what it has.
+func (hp *helper) commit(slot *osd.Slot, data []byte, out *hhook.Outcome) {
+	if hp.admit(slot, data, out) {
+		slot.Commit(data)
+	}
+}
+
+// admit holds data against the limits, and counts it.
+func (hp *helper) admit(slot *osd.Slot, data []byte, out *hhook.Outcome) bool {
+	grown := int64(len(data) - len(slot.Lent()))
+	if grown == 0 {
+		return true
+	}
 	if limit := hp.slotLimit(); len(data) > limit {
-		return hhook.Failed(shared.CauseBadReply, shared.ErrTooLarge.Errorf("%d bytes of data, a slot holds %d", len(data), limit))
+		*out = hhook.Failed(shared.CauseBadReply, shared.ErrTooLarge.Errorf("%d bytes of data, a slot holds %d", len(data), limit))
+		return false
 	}
-	if grown := int64(len(data) - len(slot.Lent())); grown != 0 {
-		if sum := hp.bytes.Add(grown); grown > 0 && sum > hp.host.cfg.MaxSlots {
-			hp.bytes.Add(-grown)
-			return hhook.Failed(shared.CauseBadReply,
-				shared.ErrTooLarge.Errorf("%s's data on all objects would be %d bytes, the limit is %d", hp.name, sum, hp.host.cfg.MaxSlots))
-		}
+	if sum := hp.bytes.Add(grown); grown > 0 && sum > hp.host.cfg.MaxSlots {
+		hp.bytes.Add(-grown)
+		*out = hhook.Failed(shared.CauseBadReply,
+			shared.ErrTooLarge.Errorf("%s's data on all objects would be %d bytes, the limit is %d", hp.name, sum, hp.host.cfg.MaxSlots))
+		return false
 	}
-	slot.Commit(data)
-	return out
+	return true
 }

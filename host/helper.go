@@ -60,10 +60,14 @@ func (hp *helper) newHooks(head *hhook.Head) []*hhook.Hook {
 
 func (hp *helper) hookConfig(head *hhook.Head, info shared.HookInfo) hhook.HookConfig {
 	spec := hp.spec.Hook(info.Point)
+	limit := shared.DefaultTimeout
+	if head.Options().Async {
+		limit = head.Options().Budget // nobody waits for the answer, and a busy machine may take its time
+	}
 	cfg := hhook.HookConfig{
 		Helper: hp.name, ID: hp.id, Index: info.Index, UData: info.UData,
 		NeedsOSD: hp.info.NeedsOSD, InProc: hp.builtin != nil,
-		Timeout: firstSet(spec.Timeout, hp.spec.Timeout, shared.DefaultTimeout),
+		Timeout: firstSet(spec.Timeout, hp.spec.Timeout, limit),
 		Order:   spec.Order,
 		Policy:  hp.policy(spec),
 	}

@@ -107,7 +107,7 @@ func (h *Host) bear(ctx context.Context, id uint64, births []birth) {
 			b.slot = osd.NewSlot(b.helper.id, nil, nil)
 		}
 		if osdInfo := &b.helper.info.OSD; osdInfo.HasTemplate {
-			b.out = b.helper.commit(b.slot, osdInfo.Template, hhook.Outcome{})
+			b.helper.commit(b.slot, osdInfo.Template, &b.out)
 		}
 		if b.helper.info.OSD.HasNew && b.out.Cause == shared.CauseNone {
 			asked.Go(func() { b.out = b.helper.ask(ctx, id, b.slot, wire.CallKind_CALL_KIND_NEW, deadline) })

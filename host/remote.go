@@ -58,8 +58,8 @@ func (c *chain) recycle() {
 }
 
 // Call runs the hook in the helper and waits for it.
-func (t *remote) Call(ctx context.Context, inv hhook.Invocation) hhook.Outcome {
-	return t.call(ctx, &inv, wire.CallKind_CALL_KIND_HOOK, inv.Hook.Timeout)
+func (t *remote) Call(ctx context.Context, inv *hhook.Invocation) {
+	inv.Out = t.call(ctx, inv, wire.CallKind_CALL_KIND_HOOK, inv.Hook.Timeout)
 }
 
 func (t *remote) call(ctx context.Context, inv *hhook.Invocation, kind wire.CallKind, timeout time.Duration) hhook.Outcome {
@@ -139,16 +139,16 @@ func (t *remote) slot(inv *hhook.Invocation) *osd.Slot {
 func (t *remote) newOrderSlot() *osd.Slot { return osd.NewOrderSlot(t.helper.id, &serial{}) }
 
 // Queue has the hook run in the helper some time.
-func (t *remote) Queue(ctx context.Context, inv hhook.Invocation) {
-	inst, out := t.enter(ctx, &inv)
+func (t *remote) Queue(ctx context.Context, inv *hhook.Invocation) {
+	inst, out := t.enter(ctx, inv)
 	if out.Cause != shared.CauseNone {
 		inv.Done(out, 0)
 		return
 	}
 	msg := inv.Context
-	inv.Context = nil
-	q := queued{inv: inv, hook: t.index, timeout: inv.Hook.Timeout, weight: weight(msg), target: t}
-	slot := t.slot(&inv)
+	q := queued{inv: *inv, hook: t.index, timeout: inv.Hook.Timeout, weight: weight(msg), target: t}
+	q.inv.Context = nil
+	slot := t.slot(inv)
 	if slot != nil && !serialOf(slot).put(q, msg) {
 		return
 	}
@@ -268,7 +268,7 @@ func (t *remote) accept(slot *osd.Slot, kind wire.CallKind, r *wire.ReplyView) h
 		out.Context = append([]byte{}, r.Context...)
 	}
 	if r.HasData {
-		return t.helper.commit(slot, r.Data, out)
+		t.helper.commit(slot, r.Data, &out)
 	}
 	return out
 }

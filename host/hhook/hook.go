@@ -2,6 +2,7 @@ package hhook
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/khelp/khelp/host/osd"
@@ -10,26 +11,56 @@ import (
 
 // Target is what a hook calls: a function in this process, or a helper in its own. Its methods are safe for concurrent use.
 type Target interface {
-	// Call runs the hook and waits for it, no longer than the invocation's deadline and ctx allow.
-	Call(ctx context.Context, inv Invocation) Outcome
-	// Queue has the hook run some time, in order with the helper's other calls on the object, and sees to it that Done is called once.
-	// It copies the context. If the queue is full it waits for a place until the deadline.
-	Queue(ctx context.Context, inv Invocation)
+	// Call runs the hook and waits for it, no longer than the invocation's deadline and ctx allow. It says in inv.Out what became of it,
+	// which it finds zero, as Queue does.
+	Call(ctx context.Context, inv *Invocation)
+	// Queue has the hook run some time, in order with the helper's other calls on the object, and sees to it that Done is called once, on
+	// inv or on a copy. It copies the context. If the queue is full it waits for a place until the deadline.
+	Queue(ctx context.Context, inv *Invocation)
 }
 
-// Invocation is one call of one hook on its way to a Target.
+// Invocation is one call of one hook on its way to a Target, which has it until Call or Queue returns.
 type Invocation struct {
 	Hook     *Hook
 	Object   *osd.Object // nil: none
 	Slot     *osd.Slot   // the helper's data on the object; nil: none
 	Context  []byte      // borrowed until Call or Queue returns
 	Deadline time.Time   // the head's budget ends here; zero on heads whose hooks are all in process
+	Out      Outcome     // what became of it, after Call
+	Scratch  any         // what some Target left for whoever is called next; may be of any type
 
 	snap *snapshot // held by a queued invocation until Done
 }
 
+// invocations are used again, so that a run allocates nothing: they are large enough for copies to cost more than a builtin hook.
+var invocations = sync.Pool{New: func() any { return new(Invocation) }}
+
+// recycle lets go of what the invocation refers to. Field by field, for that is half the cost of clearing it whole.
+func (inv *Invocation) recycle() {
+	inv.Hook, inv.Object, inv.Slot, inv.Context, inv.snap = nil, nil, nil, nil, nil
+	inv.Out = Outcome{}
+	invocations.Put(inv)
+}
+
+// aim points the invocation at a hook, and reports whether the hook is to be called: it is not if it needs data on the object and
+// there is none.
+func (inv *Invocation) aim(hook *Hook) bool {
+	if inv.Hook != nil {
+		inv.Out, inv.Slot = Outcome{}, nil
+	}
+	inv.Hook = hook
+	if inv.Object != nil {
+		inv.Slot = inv.Object.Slot(hook.ID)
+	}
+	if hook.NeedsOSD && inv.Slot == nil {
+		hook.stats.skip()
+		return false
+	}
+	return true
+}
+
 // Done ends a queued invocation: the Target calls it once, with how long the helper took, or 0 if that is not known.
-func (inv Invocation) Done(out Outcome, took time.Duration) {
+func (inv *Invocation) Done(out Outcome, took time.Duration) {
 	inv.Hook.stats.end(out.Cause, took)
 	inv.snap.release()
 }

@@ -64,47 +64,49 @@ func (h *Head) lock(ctx context.Context, obj *osd.Object, deadline time.Time) bo
 }
 
 // chain runs the hooks one after another.
-func (h *Head) chain(ctx context.Context, s *snapshot, obj *osd.Object, msg []byte, deadline time.Time) Verdict {
-	var v Verdict
+func (h *Head) chain(ctx context.Context, s *snapshot, obj *osd.Object, msg []byte, deadline time.Time) (v Verdict) {
+	inv := invocations.Get().(*Invocation)
+	inv.Object, inv.Context, inv.Deadline = obj, msg, deadline
 	for i, hook := range s.hooks {
-		inv := Invocation{Hook: hook, Object: obj, Context: msg, Deadline: deadline}
-		if obj != nil {
-			inv.Slot = obj.Slot(hook.ID)
-		}
-		if hook.NeedsOSD && inv.Slot == nil {
-			hook.stats.skip()
+		if !inv.aim(hook) {
 			continue
 		}
-		out := hook.call(ctx, inv)
-		if h.judge(&v, hook, &out) {
+		hook.call(ctx, inv)
+		if h.judge(&v, inv) {
 			skipRest(s.hooks[i+1:])
-			return v
-		}
-		if h.opts.Mutable && out.Cause == shared.CauseNone && out.Context != nil {
-			msg = out.Context
-			v.Context = msg
+			break
 		}
 	}
+	inv.recycle()
 	return v
 }
 
 // judge turns an outcome into the verdict and reports whether the chain ends there.
-func (h *Head) judge(v *Verdict, hook *Hook, out *Outcome) bool {
-	if out.Cause == shared.CauseNone {
-		if h.opts.Kind != Filter || !out.Reject {
-			return false
-		}
-		*v = Verdict{Rejected: true, Helper: hook.Helper, Reason: out.Reason, Context: v.Context}
+func (h *Head) judge(v *Verdict, inv *Invocation) bool {
+	out := &inv.Out
+	if out.Cause != shared.CauseNone {
+		return h.judgeFailure(v, inv)
+	}
+	if out.Reject && h.opts.Kind == Filter {
+		*v = Verdict{Rejected: true, Helper: inv.Hook.Helper, Reason: out.Reason, Context: v.Context}
 		return true
 	}
-	if Decide(h.opts.Kind, hook.Policy, out.Cause) != shared.Closed || h.opts.Kind != Filter {
+	if out.Context != nil && h.opts.Mutable {
+		inv.Context, v.Context = out.Context, out.Context
+	}
+	return false
+}
+
+func (h *Head) judgeFailure(v *Verdict, inv *Invocation) bool {
+	out := &inv.Out
+	if h.opts.Kind != Filter || Decide(h.opts.Kind, inv.Hook.Policy, out.Cause) != shared.Closed {
 		return false
 	}
 	reason := string(out.Cause)
 	if out.Err != nil {
 		reason = out.Err.Error()
 	}
-	*v = Verdict{Rejected: true, Helper: hook.Helper, Cause: out.Cause, Reason: reason, Context: v.Context}
+	*v = Verdict{Rejected: true, Helper: inv.Hook.Helper, Cause: out.Cause, Reason: reason, Context: v.Context}
 	return true
 }
 
@@ -116,16 +118,15 @@ func skipRest(hooks []*Hook) {
 }
 
 // failAll is the verdict of a run that did not get the object's turn in time: every hook missed it by timeout.
-func (h *Head) failAll(s *snapshot, obj *osd.Object) Verdict {
-	var v Verdict
+func (h *Head) failAll(s *snapshot, obj *osd.Object) (v Verdict) {
+	inv := &Invocation{Object: obj}
 	for i, hook := range s.hooks {
-		if hook.NeedsOSD && obj.Slot(hook.ID) == nil {
-			hook.stats.skip()
+		if !inv.aim(hook) {
 			continue
 		}
-		out := Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("object %d did not become free within %v", obj.ID(), h.opts.Budget))
-		hook.stats.end(out.Cause, 0)
-		if h.judge(&v, hook, &out) {
+		inv.Out = Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("object %d did not become free within %v", obj.ID(), h.opts.Budget))
+		hook.stats.end(inv.Out.Cause, 0)
+		if h.judge(&v, inv) {
 			skipRest(s.hooks[i+1:])
 			return v
 		}
@@ -134,30 +135,27 @@ func (h *Head) failAll(s *snapshot, obj *osd.Object) Verdict {
 }
 
 // call runs one hook and counts it.
-func (h *Hook) call(ctx context.Context, inv Invocation) Outcome {
+func (h *Hook) call(ctx context.Context, inv *Invocation) {
 	if h.InProc && h.stats.committed.Load()%sampleEvery != 0 {
-		out := h.Target.Call(ctx, inv)
-		h.stats.end(out.Cause, 0)
-		return out
+		h.Target.Call(ctx, inv)
+		h.stats.end(inv.Out.Cause, 0)
+		return
 	}
 	start := time.Now()
-	out := h.Target.Call(ctx, inv)
-	h.stats.end(out.Cause, time.Since(start))
-	return out
+	h.Target.Call(ctx, inv)
+	h.stats.end(inv.Out.Cause, time.Since(start))
 }
 
 // queue hands the invocation to every hook's target.
 func (h *Head) queue(ctx context.Context, s *snapshot, obj *osd.Object, msg []byte, deadline time.Time) {
+	inv := invocations.Get().(*Invocation)
+	inv.Object, inv.Context, inv.Deadline, inv.snap = obj, msg, deadline, s
 	for _, hook := range s.hooks {
-		inv := Invocation{Hook: hook, Object: obj, Context: msg, Deadline: deadline, snap: s}
-		if obj != nil {
-			inv.Slot = obj.Slot(hook.ID)
-		}
-		if hook.NeedsOSD && inv.Slot == nil {
-			hook.stats.skip()
+		if !inv.aim(hook) {
 			continue
 		}
 		s.hold()
 		hook.Target.Queue(ctx, inv)
 	}
+	inv.recycle()
 }

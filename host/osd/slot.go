@@ -58,6 +58,15 @@ func (s *Slot) Len() int {
 // calls, of a slot is under way at a time, and only its end commits, so the bytes hold still until then.
 func (s *Slot) Lent() []byte { return s.data }
 
+// Swap makes data itself the slot's bytes and returns the slice that held them before, for use again. Only the one whose call has
+// ended may.
+func (s *Slot) Swap(data []byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	data, s.data = s.data, data
+	return data
+}
+
 // Commit makes data, of which it keeps a copy, the slot's bytes: whole, or not at all. Only the one whose call has ended may.
 func (s *Slot) Commit(data []byte) {
 	s.mu.Lock()

@@ -74,15 +74,17 @@ type probe struct {
 	run   func(inv hhook.Invocation) hhook.Outcome // nil: commit
 }
 
-func (p *probe) Call(_ context.Context, inv hhook.Invocation) hhook.Outcome {
+func (p *probe) Call(_ context.Context, inv *hhook.Invocation) {
 	p.calls.Add(1)
-	if p.run == nil {
-		return hhook.Outcome{}
+	if p.run != nil {
+		inv.Out = p.run(*inv)
 	}
-	return p.run(inv)
 }
 
-func (p *probe) Queue(ctx context.Context, inv hhook.Invocation) { inv.Done(p.Call(ctx, inv), 0) }
+func (p *probe) Queue(ctx context.Context, inv *hhook.Invocation) {
+	p.Call(ctx, inv)
+	inv.Done(inv.Out, 0)
+}
 
 // attach adds a hook to a point. If there is traffic already, none may be under way.
 func (h *testHost) attach(point shared.HookPoint, run func(inv hhook.Invocation) hhook.Outcome) *probe {

@@ -17,7 +17,7 @@
 // A helper in Go reads its context so, with no allocation once the addresses are known:
 //
 //	var seg tcpv1.Segment // kept between calls of one goroutine
-//	if err := seg.Decode(call.Context()); err != nil {
+//	if err := seg.Decode(call.Context); err != nil {
 //		return err
 //	}
 //	if info := seg.TcpInfo; info != nil {
