@@ -26,10 +26,10 @@ type Object struct {
 	turn    turn
 	order   atomic.Pointer[[]*Slot] // of helpers that keep none; made on first use, copied on write
 
-	destroy sync.Once
-	gone    error
+	failure error // of Destroy; set before gone is closed
 
-	mu        sync.Mutex // protects the following fields
+	mu        sync.Mutex    // protects the following fields
+	gone      chan struct{} // made by the first Destroy, closed at its end
 	name      string
 	forwarded func() map[shared.HookPoint]uint64
 }
@@ -171,10 +171,27 @@ func (o *Object) Unlock() { o.turn.unlock() }
 
 // Destroy ends the object: what is queued for it is drained, every helper with a slot that wants to know is told, and its references
 // are dropped (osd_exit, khelp_destroy_osd). It waits no longer than ctx and the helpers' own deadlines allow; when it returns the
-// object is gone, whatever the error says of the way there. Further calls return the first one's error.
+// object is gone, whatever the error says of the way there. Further calls wait for the first, as long as their ctx allows (ErrTimeout),
+// and return its error.
 func (o *Object) Destroy(ctx context.Context) error {
-	o.destroy.Do(func() { o.gone = o.owner.DestroyObject(ctx, o) })
-	return o.gone
+	o.mu.Lock()
+	gone, first := o.gone, o.gone == nil
+	if first {
+		gone = make(chan struct{})
+		o.gone = gone
+	}
+	o.mu.Unlock()
+	if first {
+		defer close(gone)
+		o.failure = o.owner.DestroyObject(ctx, o)
+		return o.failure
+	}
+	select {
+	case <-gone:
+		return o.failure
+	case <-ctx.Done():
+		return shared.ErrTimeout.Errorf("object %d is still being destroyed: %w", o.id, context.Cause(ctx))
+	}
 }
 
 // TryLock takes the object's turn if it is free.
