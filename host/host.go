@@ -75,6 +75,10 @@ type Host struct {
 	objects   osd.Table
 	objectIDs atomic.Uint64
 
+	life context.Context // ends when Shutdown begins
+	stop context.CancelFunc
+	busy sync.WaitGroup // loads and unloads under way; added to under mu while not closed
+
 	mu         sync.Mutex // protects the following fields, and those of helpers that say so; never held across a call to a helper
 	vnets      map[string]*Vnet
 	helpers    []*helper // in load order
@@ -89,6 +93,7 @@ func New(cfg Config) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{cfg: cfg, log: cfg.Logger, vnets: map[string]*Vnet{}}
+	h.life, h.stop = context.WithCancel(context.Background())
 	if n, err := launch.Sweep(cfg.RuntimeDir); err != nil {
 		h.log.Warn("directories left by a host that was killed stay behind", "error", err)
 	} else if n > 0 {
@@ -126,12 +131,36 @@ func (h *Host) findLocked(name string) *helper {
 	return nil
 }
 
-// Shutdown ends the host in order: it takes no more loads and objects, takes the hooks off the heads, drains, asks every helper to
+// begin enters a load or unload, which Shutdown cuts short and waits for. The context ends with ctx and with the host; done is to be
+// called at the end. After Shutdown the error is ErrClosed.
+func (h *Host) begin(ctx context.Context) (_ context.Context, done func(), err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, nil, errClosed()
+	}
+	h.busy.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	unhook := context.AfterFunc(h.life, func() { cancel(errClosed()) })
+	return ctx, func() {
+		unhook()
+		cancel(nil)
+		h.busy.Done()
+	}, nil
+}
+
+func errClosed() error { return shared.ErrClosed.Errorf("the host is shut down") }
+
+// Shutdown ends the host in order: it takes no more loads and objects, cuts short those under way, takes the hooks off the heads, drains, asks every helper to
 // finish (those that require others first) and ends the processes. Helpers have no veto. What is left in vnets is logged as a leak and
 // closed. When ctx ends it goes on as Close does. The error joins what did not go in order.
 func (h *Host) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	h.closed = true
+	h.mu.Unlock()
+	h.stop()
+	h.busy.Wait()
+	h.mu.Lock()
 	helpers := slices.Clone(h.helpers)
 	h.mu.Unlock()
 	var errs []error

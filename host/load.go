@@ -41,6 +41,11 @@ func (h *Host) Load(ctx context.Context, spec shared.HelperSpec, opts LoadOption
 	if err := spec.Validate(); err != nil {
 		return err
 	}
+	ctx, done, err := h.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	named := spec.Name != ""
 	if err := h.find(&spec, opts.Dial != nil); err != nil {
 		return err
@@ -53,8 +58,7 @@ func (h *Host) Load(ctx context.Context, spec shared.HelperSpec, opts LoadOption
 	if err := h.reserve(hp); err != nil {
 		return err
 	}
-	err := h.load(ctx, hp, named, opts)
-	if err != nil {
+	if err = h.load(ctx, hp, named, opts); err != nil {
 		h.withdraw(hp)
 		hp.log.Debug("load failed", "error", err)
 	}
@@ -100,7 +104,7 @@ func (h *Host) reserve(hp *helper) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return shared.ErrClosed.Errorf("the host is shut down")
+		return errClosed()
 	}
 	if hp.name != "" && h.findLocked(hp.name) != nil {
 		return shared.ErrExist.Errorf("helper %q is loaded already", hp.name)
@@ -290,7 +294,7 @@ func (h *Host) activate(hp *helper) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return shared.ErrClosed.Errorf("the host is shut down")
+		return errClosed()
 	}
 	if err := hp.bindLocked(); err != nil {
 		return err

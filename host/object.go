@@ -50,7 +50,7 @@ func (v *Vnet) NewObject(ctx context.Context, classes ...shared.Class) (*osd.Obj
 		h.unbear(ctx, id, births)
 		return nil, err
 	}
-	h.disclaim(births, func(b *birth) bool { return b.out.Cause != shared.CauseNone })
+	h.disclaim(births, (*birth).stillborn)
 	o := osd.NewObject(id, v.name, slices.Clone(classes), slots, h)
 	h.objects.Add(o)
 	return o, nil
@@ -65,12 +65,15 @@ type birth struct {
 	out    hhook.Outcome
 }
 
+// stillborn reports whether the helper does not follow the object.
+func (b *birth) stillborn() bool { return b.out.Cause != shared.CauseNone }
+
 // claim takes a reference on every helper that follows one of the classes.
 func (h *Host) claim(classes []shared.Class) ([]birth, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return nil, shared.ErrClosed.Errorf("the host is shut down")
+		return nil, errClosed()
 	}
 	var births []birth
 	for _, hp := range h.helpers {
@@ -85,13 +88,14 @@ func (h *Host) claim(classes []shared.Class) ([]birth, error) {
 	return births, nil
 }
 
-// disclaim gives the references back of those births that which chooses.
+// disclaim gives back what those births hold that which chooses: their references, and their share of the helper's limit.
 func (h *Host) disclaim(births []birth, which func(*birth) bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := range births {
-		if which(&births[i]) {
-			births[i].helper.dropObjectLocked()
+		if b := &births[i]; which(b) {
+			b.helper.bytes.Add(-int64(b.slot.Len()))
+			b.helper.dropObjectLocked()
 		}
 	}
 }
@@ -131,7 +135,6 @@ func (h *Host) unbear(ctx context.Context, id uint64, births []birth) {
 		if b.out.Cause == shared.CauseNone {
 			h.free(ctx, id, b.helper, b.slot)
 		}
-		b.helper.bytes.Add(-int64(b.slot.Len()))
 	}
 	h.disclaim(births, func(*birth) bool { return true })
 }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -248,7 +249,7 @@ func (t *remote) accept(slot *osd.Slot, kind wire.CallKind, r *wire.ReplyView) h
 	keeps := slot != nil && slot.KeepsData()
 	switch {
 	case r.Code != shared.CodeOK:
-		return hhook.Failed(causeOf(r.Code), shared.FromCode(r.Code, string(r.Message)))
+		return hhook.Failed(causeOf(r.Code), shared.FromCode(r.Code, cut(r.Message)))
 	case r.Verdict != wire.Verdict_VERDICT_PASS && r.Verdict != wire.Verdict_VERDICT_REJECT:
 		return hhook.Failed(shared.CauseBadReply, shared.ErrBadReply.Errorf("verdict %d is unknown", r.Verdict))
 	case r.HasData && !keeps:
@@ -262,7 +263,7 @@ func (t *remote) accept(slot *osd.Slot, kind wire.CallKind, r *wire.ReplyView) h
 	}
 	out := hhook.Outcome{}
 	if r.Verdict == wire.Verdict_VERDICT_REJECT {
-		out.Reject, out.Reason = true, string(r.Message)
+		out.Reject, out.Reason = true, cut(r.Message)
 	}
 	if r.HasContext {
 		out.Context = append([]byte{}, r.Context...)
@@ -271,6 +272,17 @@ func (t *remote) accept(slot *osd.Slot, kind wire.CallKind, r *wire.ReplyView) h
 		t.helper.commit(slot, r.Data, &out)
 	}
 	return out
+}
+
+// maxMessage is how many bytes of a helper's message are kept, for logs and reasons.
+const maxMessage = 4 << 10
+
+// cut returns the message, as text, and no more of it than anybody reads.
+func cut(msg []byte) string {
+	if len(msg) > maxMessage {
+		msg = append(msg[:maxMessage:maxMessage], "…"...)
+	}
+	return strings.ToValidUTF8(string(msg), "\uFFFD")
 }
 
 // causeOf returns the cause of a failure that the helper reports itself: its time was over before it came to the call, it has too many

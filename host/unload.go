@@ -22,6 +22,11 @@ type UnloadOptions struct {
 // Errors: ErrNotExist; ErrBusy, which says who holds it, while objects or other helpers do, for a builtin, and while another load or
 // unload of the helper is under way.
 func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) error {
+	ctx, done, err := h.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if opts.Wait > 0 {
 		if err := h.awaitIdle(ctx, name, opts.Wait); err != nil {
 			return err

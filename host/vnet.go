@@ -67,7 +67,7 @@ func (v *Vnet) RegisterHead(point shared.HookPoint, opts hhook.Options) (*hhook.
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return nil, shared.ErrClosed.Errorf("the host is shut down")
+		return nil, errClosed()
 	}
 	if v.heads[point] != nil {
 		return nil, shared.ErrExist.Errorf("hook point %s is registered already%s", point, v.in())
