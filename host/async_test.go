@@ -127,7 +127,7 @@ func TestH10_ChainFailsFromTheFirstThatFails(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		calls = append(calls, got{string(c.Data), c.Chained})
-		r := wire.ReplyView{Seq: c.Seq, HasData: true, Data: []byte(c.Context)}
+		r := wire.ReplyView{Seq: c.Seq, HasData: true, Data: c.Context}
 		switch string(c.Context) {
 		case "1":
 			<-first // until the others are queued

@@ -140,14 +140,15 @@ func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
 		return nil
 	}
 	err := in.finish(ctx, h.cfg.StopTimeout, force)
-	refused := err != nil && in.dead() == nil
-	if refused && !force {
+	switch {
+	case err == nil || in.dead() != nil:
+		return nil //nolint:nilerr // a helper that has died has finished
+	case force:
+		hp.log.Warn("the helper did not finish in order", "error", err)
+		return nil
+	default:
 		return shared.ErrBusy.Errorf("the helper refuses to finish: %w", err)
 	}
-	if refused {
-		hp.log.Warn("the helper did not finish in order", "error", err)
-	}
-	return nil
 }
 
 // finish sends Fini and waits for the answer.
