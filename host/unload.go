@@ -143,12 +143,11 @@ func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
 	switch {
 	case err == nil || in.dead() != nil:
 		return nil //nolint:nilerr // a helper that has died has finished
-	case force:
-		hp.log.Warn("the helper did not finish in order", "error", err)
-		return nil
-	default:
+	case !force:
 		return shared.ErrBusy.Errorf("the helper refuses to finish: %w", err)
 	}
+	hp.log.Warn("the helper did not finish in order", "error", err)
+	return nil
 }
 
 // finish sends Fini and waits for the answer.
