@@ -133,7 +133,7 @@ func TestHammerTurn(t *testing.T) {
 		callers.Go(func() {
 			rng := rand.New(rand.NewPCG(1, uint64(i)))
 			for range 500 {
-				ok := false
+				var ok bool
 				switch rng.IntN(4) {
 				case 0:
 					ok = o.TryLock()

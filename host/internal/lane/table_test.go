@@ -115,7 +115,9 @@ func TestCloseWaitsForHandlersThatAreBeingTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var tab table
 		h := &slowHandler{in: make(chan struct{}), out: make(chan struct{})}
-		tab.add(&Chain{Handler: h, Calls: []Call{{Timeout: time.Millisecond}}}, time.Now())
+		if _, cause, err := tab.add(&Chain{Handler: h, Calls: []Call{{Timeout: time.Millisecond}}}, time.Now()); cause != shared.CauseNone {
+			t.Fatal(err)
+		}
 		<-h.in
 		closed := make(chan struct{})
 		go func() {
