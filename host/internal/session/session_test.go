@@ -222,6 +222,24 @@ func TestAnswerBeforeTheEndCounts(t *testing.T) {
 	}
 }
 
+// The same when both are there before the caller looks.
+func TestAnswerAndEndAtOnce(t *testing.T) {
+	for range 200 {
+		s := &Session{queue: make(chan *wire.ControlToHelper), done: make(chan struct{}), waiting: map[uint64]chan *wire.Answer{}}
+		w := request(t.Context(), s)
+		req := await(t, "the request", s.queue)
+		s.mu.Lock()
+		reply := s.waiting[req.GetId()]
+		s.mu.Unlock()
+		reply <- &wire.Answer{}
+		s.err = errors.New("the end")
+		close(s.done)
+		if got := await(t, "the answer", w); got.err != nil {
+			t.Fatal(got.err)
+		}
+	}
+}
+
 func getID(id uint64) *wire.ControlToHost {
 	return &wire.ControlToHost{Id: id, Body: &wire.ControlToHost_GetId_{GetId_: &wire.GetIdRequest{Name: fmt.Sprint(id)}}}
 }
