@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -225,18 +226,23 @@ func TestAnswerBeforeTheEndCounts(t *testing.T) {
 // The same when both are there before the caller looks.
 func TestAnswerAndEndAtOnce(t *testing.T) {
 	for range 200 {
-		s := &Session{queue: make(chan *wire.ControlToHelper), done: make(chan struct{}), waiting: map[uint64]chan *wire.Answer{}}
-		w := request(t.Context(), s)
-		req := await(t, "the request", s.queue)
-		s.mu.Lock()
-		reply := s.waiting[req.GetId()]
-		s.mu.Unlock()
-		reply <- &wire.Answer{}
-		s.err = errors.New("the end")
-		close(s.done)
-		if got := await(t, "the answer", w); got.err != nil {
-			t.Fatal(got.err)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			s := &Session{
+				queue: make(chan *wire.ControlToHelper), done: make(chan struct{}), waiting: map[uint64]chan *wire.Answer{},
+				err: errors.New("the end"),
+			}
+			w := request(t.Context(), s)
+			synctest.Wait() // it waits to be sent
+			s.mu.Lock()
+			reply := s.waiting[1]
+			s.mu.Unlock()
+			reply <- &wire.Answer{}
+			<-s.queue
+			close(s.done)
+			if got := <-w; got.err != nil {
+				t.Fatal(got.err)
+			}
+		})
 	}
 }
 
