@@ -85,7 +85,7 @@ func TestH10_DestroyDrains(t *testing.T) {
 // A full queue makes the caller wait for the head's budget, and then counts as overload.
 func TestH10_FullQueueIsOverload(t *testing.T) {
 	const inflight, budget = 4, 100 * time.Millisecond
-	h := hosttest.New(t, host.Config{Inflight: inflight})
+	h := hosttest.New(t, host.Config{Limits: shared.Limits{Inflight: inflight}})
 	in := head(t, h, "tcp.est_in", hhook.Options{Async: true, Budget: budget})
 	release := make(chan struct{})
 	hosttest.Load(t, h, helper.Helper[struct{}]{

@@ -65,10 +65,8 @@ func (h *Host) AddBuiltin(b Builtin) error {
 	if err := info.Validate(); err != nil {
 		return err
 	}
-	hp := &helper{
-		host: h, name: b.Name, info: info, classes: b.Classes, source: shared.SourceBuiltin,
-		spec: shared.HelperSpec{Name: b.Name}, builtin: &b, log: h.log.Named(b.Name), state: shared.StateStarting,
-	}
+	hp := h.newHelper(shared.HelperSpec{Name: b.Name}, shared.SourceBuiltin)
+	hp.info, hp.classes, hp.builtin = info, b.Classes, &b
 	if err := h.reserve(hp); err != nil {
 		return err
 	}

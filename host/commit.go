@@ -8,7 +8,7 @@ import (
 
 // slotLimit returns how many bytes one slot of the helper may hold.
 func (hp *helper) slotLimit() int {
-	limit := hp.host.cfg.MaxSlot
+	limit := hp.limits.Slot
 	if m := int(hp.info.OSD.MaxBytes); m > 0 && m < limit {
 		limit = m
 	}
@@ -32,10 +32,10 @@ func (hp *helper) admit(slot *osd.Slot, data []byte, out *hhook.Outcome) bool {
 		*out = hhook.Failed(shared.CauseBadReply, shared.ErrTooLarge.Errorf("%d bytes of data, a slot holds %d", len(data), limit))
 		return false
 	}
-	if sum := hp.bytes.Add(grown); grown > 0 && sum > hp.host.cfg.MaxSlots {
+	if sum := hp.bytes.Add(grown); grown > 0 && sum > hp.limits.Slots {
 		hp.bytes.Add(-grown)
 		*out = hhook.Failed(shared.CauseBadReply,
-			shared.ErrTooLarge.Errorf("%s's data on all objects would be %d bytes, the limit is %d", hp.name, sum, hp.host.cfg.MaxSlots))
+			shared.ErrTooLarge.Errorf("%s's data on all objects would be %d bytes, the limit is %d", hp.name, sum, hp.limits.Slots))
 		return false
 	}
 	return true

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/shared"
@@ -24,6 +25,8 @@ type helper struct {
 	source  shared.Source
 	log     hclog.Logger
 	builtin *Builtin // nil: a process
+	limits  shared.Limits
+	room    *semaphore.Weighted // how many more calls may be queued or under way, whatever the incarnation
 
 	inst         atomic.Pointer[instance] // nil: a builtin, or none any more
 	bytes        atomic.Int64             // of its data on all objects
@@ -39,6 +42,26 @@ type helper struct {
 	dependants []*helper
 	requires   []*helper
 	idle       []chan struct{} // closed when the last reference is dropped
+}
+
+// newHelper returns a helper that is about to be loaded.
+func (h *Host) newHelper(spec shared.HelperSpec, source shared.Source) *helper {
+	hp := &helper{host: h, name: spec.Name, spec: spec, source: source, state: shared.StateStarting, log: h.log.Named(spec.Name)}
+	hp.limits = spec.Limits.Or(h.cfg.Limits)
+	hp.room = semaphore.NewWeighted(int64(hp.limits.Inflight))
+	return hp
+}
+
+// alive returns the incarnation to call, or the failure that there is none.
+func (hp *helper) alive() (*instance, hhook.Outcome) {
+	in := hp.inst.Load()
+	if in == nil {
+		return nil, hhook.Failed(shared.CauseNotLoaded, shared.ErrNotExist.Errorf("%s is not loaded", hp.name))
+	}
+	if err := in.dead(); err != nil {
+		return nil, hhook.Failed(shared.CauseCrash, shared.ErrHelperGone.Errorf("%s is gone: %w", hp.name, err))
+	}
+	return in, hhook.Outcome{}
 }
 
 // binding is one hook on one head.

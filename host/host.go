@@ -24,9 +24,7 @@ type Config struct {
 	StartTimeout time.Duration // of a launch, and of Init; 0: 10s
 	DrainTimeout time.Duration // how long an unload waits for calls under way; 0: 5s
 	StopTimeout  time.Duration // from Fini, and from SIGTERM, to SIGKILL; 0: 10s
-	Inflight     int           // calls of one helper that may be queued or under way; 0: shared.DefaultLimit
-	MaxSlot      int           // bytes of one slot; 0: shared.MaxSlot
-	MaxSlots     int64         // bytes of all slots of one helper; 0: shared.MaxSlots
+	Limits       shared.Limits // of helpers whose spec says nothing else; zero fields: shared.MaxSlot, MaxSlots, DefaultInflight
 }
 
 func (c *Config) complete() error {
@@ -46,21 +44,10 @@ func (c *Config) complete() error {
 			*f.value = f.fallback
 		}
 	}
-	if c.Inflight < 0 || c.MaxSlot < 0 || c.MaxSlots < 0 {
-		return shared.ErrInvalid.Errorf("Inflight, MaxSlot and MaxSlots must not be negative")
+	if err := c.Limits.Validate(); err != nil {
+		return err
 	}
-	if c.MaxSlot > shared.MaxSlot {
-		return shared.ErrInvalid.Errorf("MaxSlot %d is beyond the protocol's limit of %d bytes", c.MaxSlot, shared.MaxSlot)
-	}
-	if c.Inflight == 0 {
-		c.Inflight = shared.DefaultLimit
-	}
-	if c.MaxSlot == 0 {
-		c.MaxSlot = shared.MaxSlot
-	}
-	if c.MaxSlots == 0 {
-		c.MaxSlots = shared.MaxSlots
-	}
+	c.Limits = c.Limits.Or(shared.Limits{Slot: shared.MaxSlot, Slots: shared.MaxSlots, Inflight: shared.DefaultInflight})
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}

@@ -220,6 +220,10 @@ func TestO4_LateAndDoubledReplies(t *testing.T) {
 			t.Errorf("after %q: data %q, committed %d; want %q, %d", step.context, v.data(), hook.Committed, step.data, step.committed)
 		}
 	}
+	st, err := v.host.Stat(t.Context(), "hostile")
+	if err != nil || st.Helpers[0].LateReplies != 3 || st.Helpers[0].StrayReplies != 0 {
+		t.Errorf("late %d, stray %d, %v; want 3 late", st.Helpers[0].LateReplies, st.Helpers[0].StrayReplies, err)
+	}
 }
 
 // A reject commits the data of the hook that says it.

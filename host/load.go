@@ -50,11 +50,11 @@ func (h *Host) Load(ctx context.Context, spec shared.HelperSpec, opts LoadOption
 	if err := h.find(&spec, opts.Dial != nil); err != nil {
 		return err
 	}
-	hp := &helper{host: h, name: spec.Name, spec: spec, source: shared.SourceFilesys, state: shared.StateStarting}
-	hp.log = h.log.Named(spec.Name)
+	source := shared.SourceFilesys
 	if spec.Load == shared.LoadBoot {
-		hp.source = shared.SourceBoot
+		source = shared.SourceBoot
 	}
+	hp := h.newHelper(spec, source)
 	if err := h.reserve(hp); err != nil {
 		return err
 	}
@@ -145,11 +145,11 @@ func (h *Host) withdraw(hp *helper) {
 func (h *Host) load(ctx context.Context, hp *helper, named bool, opts LoadOptions) error {
 	start, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
 	defer cancel()
-	in, err := h.start(start, hp, opts.Dial, 1)
+	in, info, err := h.meet(start, hp, named, opts.Dial)
 	if err != nil {
 		return err
 	}
-	if err = h.initialise(start, in, named, opts); err != nil {
+	if err = h.initialise(start, in, info, opts); err != nil {
 		err = in.why(err)
 		in.abort()
 		return err
@@ -159,23 +159,42 @@ func (h *Host) load(ctx context.Context, hp *helper, named bool, opts LoadOption
 		_ = in.finish(start, h.cfg.StopTimeout, true) // the load has failed already, and this helper goes whatever it says
 		return errors.Join(err, in.stop(start, h.cfg.StopTimeout))
 	}
-	hp.log.Info("loaded", "version", hp.info.Version, "pid", in.pid(), "sha256", in.sha256())
+	hp.log.Info("loaded", "version", hp.info.Version, "pid", in.end.PID(), "sha256", in.end.SHA256())
 	return nil
 }
 
-// initialise asks the helper what it is, holds that against what was asked for, and has it initialise itself.
-func (h *Host) initialise(ctx context.Context, in *instance, named bool, opts LoadOptions) error {
+// meet starts a helper and asks what it is. One whose name was only guessed is started anew if it says that it has another, so that its
+// log has one name from the first line on.
+func (h *Host) meet(ctx context.Context, hp *helper, named bool, dialer Dialer) (*instance, *shared.Modinfo, error) {
+	for {
+		in, err := h.start(ctx, hp, dialer, 1)
+		if err != nil {
+			return nil, nil, err
+		}
+		info, err := in.describe(ctx)
+		if err == nil && info.Name == hp.name {
+			return in, info, nil
+		}
+		if err == nil && named {
+			err = shared.ErrInvalid.Errorf("the helper asked for is %q, but it says its name is %q", hp.name, info.Name)
+		}
+		if err == nil {
+			err = h.rename(hp, info.Name)
+		}
+		if err != nil {
+			err = in.why(err)
+		}
+		in.abort()
+		if err != nil {
+			return nil, nil, err
+		}
+		named = true
+	}
+}
+
+// initialise holds what a helper says of itself against what was asked for, and has it initialise itself.
+func (h *Host) initialise(ctx context.Context, in *instance, info *shared.Modinfo, opts LoadOptions) error {
 	hp := in.helper
-	info, err := in.describe(ctx)
-	if err != nil {
-		return err
-	}
-	if named && info.Name != hp.name {
-		return shared.ErrInvalid.Errorf("the helper asked for is %q, but it says its name is %q", hp.name, info.Name)
-	}
-	if err := h.rename(hp, info.Name); err != nil {
-		return err
-	}
 	if err := checkVersions(hp, info, opts.Force); err != nil {
 		return err
 	}

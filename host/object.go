@@ -167,7 +167,7 @@ func (h *Host) DestroyObject(ctx context.Context, o *osd.Object) error {
 	}
 	byID := h.helpersByID()
 	o.EachSlot(func(slot *osd.Slot) {
-		if err := drainSlot(ctx, slot, deadline); err != nil {
+		if err := drainSlot(ctx, byID[slot.Helper()], slot, deadline); err != nil {
 			errs = append(errs, shared.ErrTimeout.Errorf("object %d: %w", o.ID(), err))
 		}
 	})
@@ -198,14 +198,14 @@ func (h *Host) helpersByID() map[shared.HelperID]*helper {
 }
 
 // drainSlot waits until the calls queued for a slot have ended.
-func drainSlot(ctx context.Context, slot *osd.Slot, deadline time.Time) error {
+func drainSlot(ctx context.Context, hp *helper, slot *osd.Slot, deadline time.Time) error {
 	s, ok := slot.Serial().(*serial)
-	if !ok {
+	if !ok || hp == nil {
 		return nil
 	}
 	if !s.lock(ctx, deadline) {
 		return errors.New("queued calls did not end in time")
 	}
-	advance(slot, nil)
+	advance(hp, slot)
 	return nil
 }

@@ -62,7 +62,7 @@ func (hp *helper) statLocked() HelperStat {
 		Refs: hp.refsLocked(), Flags: hp.flags(),
 		Objects: hp.objects, ObjectBytes: hp.bytes.Load(), FreesSkipped: hp.freesSkipped.Load(),
 		Calls: sum.Calls, Committed: sum.Committed, Missed: sum.Missed, Skipped: sum.Skipped,
-		LastError: hp.lastErr, Incarnation: 1,
+		LastError: hp.lastErr,
 	}
 	for _, r := range hp.requires {
 		st.Requires = append(st.Requires, r.name)
@@ -75,9 +75,11 @@ func (hp *helper) statLocked() HelperStat {
 		return st
 	}
 	if in := hp.inst.Load(); in != nil {
-		st.Incarnation, st.SHA256, st.Lane = in.number, in.sha256(), "stream"
+		st.Incarnation, st.SHA256, st.Lane = in.number, in.end.SHA256(), "stream"
+		counts := in.lane.Counts()
+		st.LateReplies, st.StrayReplies = counts.Late, counts.Stray
 		if in.dead() == nil {
-			st.PID = in.pid()
+			st.PID = in.end.PID()
 		}
 	}
 	return st

@@ -25,14 +25,15 @@ const weightUnit = 4 << 10
 
 // chain is calls of one object on their way: the lane's handler for them.
 type chain struct {
-	inst  *instance
-	slot  *osd.Slot // nil: the call has no object
-	calls []queued
-	buf   []byte
-	wire  []lane.Call
-	sent  time.Time
-	cause shared.Cause // why a call did not commit: those behind it do not either
-	err   error
+	helper *helper
+	inst   *instance // the incarnation it has been sent to
+	slot   *osd.Slot // nil: the call has no object
+	calls  []queued
+	buf    []byte
+	wire   []lane.Call
+	sent   time.Time
+	cause  shared.Cause // why a call did not commit: those behind it do not either
+	err    error
 
 	sync bool // a caller waits on done for out
 	out  hhook.Outcome
@@ -41,9 +42,9 @@ type chain struct {
 
 var chains = sync.Pool{New: func() any { return &chain{done: make(chan struct{}, 1)} }}
 
-func newChain(inst *instance, slot *osd.Slot) *chain {
+func newChain(hp *helper, slot *osd.Slot) *chain {
 	c := chains.Get().(*chain)
-	c.inst, c.slot = inst, slot
+	c.helper, c.slot = hp, slot
 	return c
 }
 
@@ -51,7 +52,7 @@ func newChain(inst *instance, slot *osd.Slot) *chain {
 func (c *chain) recycle() {
 	clear(c.calls)
 	c.calls, c.buf = c.calls[:0], c.buf[:0]
-	c.inst, c.slot, c.cause, c.err, c.sync, c.out = nil, nil, shared.CauseNone, nil, false, hhook.Outcome{}
+	c.helper, c.inst, c.slot, c.cause, c.err, c.sync, c.out = nil, nil, nil, shared.CauseNone, nil, false, hhook.Outcome{}
 	if cap(c.buf) > keepBytes {
 		c.buf = nil
 	}
@@ -64,63 +65,58 @@ func (t *remote) Call(ctx context.Context, inv *hhook.Invocation) {
 }
 
 func (t *remote) call(ctx context.Context, inv *hhook.Invocation, kind wire.CallKind, timeout time.Duration) hhook.Outcome {
-	inst, out := t.enter(ctx, inv)
-	if out.Cause != shared.CauseNone {
+	if out := t.enter(ctx, inv); out.Cause != shared.CauseNone {
 		return out
 	}
 	slot := t.slot(inv)
 	if slot != nil && !serialOf(slot).lock(ctx, inv.Deadline) {
-		inst.room.Release(weight(inv.Context))
+		t.helper.room.Release(weight(inv.Context))
 		return hhook.Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("calls of %s queued for the object did not end in time", t.helper.name))
 	}
-	c := newChain(inst, slot)
+	c := newChain(t.helper, slot)
 	c.sync = true
 	q := queued{inv: *inv, kind: kind, hook: t.index, weight: weight(inv.Context), target: t}
 	q.timeout = min(timeout, time.Until(inv.Deadline))
 	q.inv.Context = nil
 	c.calls = append(c.calls, q)
-	if q.timeout <= 0 {
-		c.Fail(0, shared.CauseTimeout, shared.ErrTimeout.Errorf("the head's budget was used up before %s was called", t.helper.name))
-	}
 	ticket := lane.Ticket{}
 	if q.timeout > 0 {
 		ticket = c.send(inv.Context)
+	} else {
+		c.Fail(0, shared.CauseTimeout, shared.ErrTimeout.Errorf("the head's budget was used up before %s was called", t.helper.name))
 	}
 	select {
 	case <-c.done:
 	case <-ctx.Done():
-		if inst.lane.Abandon(ticket) {
+		if c.inst != nil && c.inst.lane.Abandon(ticket) {
 			c.Fail(0, shared.CauseTimeout, shared.ErrTimeout.Errorf("the caller gave up: %w", ctx.Err()))
 		}
 		<-c.done // the handler is being told, or has been
 	}
-	out = c.out
+	out := c.out
 	c.recycle()
 	return out
 }
 
 // enter checks whether the helper can be called, and takes a place in its room.
-func (t *remote) enter(ctx context.Context, inv *hhook.Invocation) (*instance, hhook.Outcome) {
-	inst := t.helper.inst.Load()
-	if inst == nil {
-		return nil, hhook.Failed(shared.CauseNotLoaded, shared.ErrNotExist.Errorf("%s is not loaded", t.helper.name))
-	}
-	if err := inst.dead(); err != nil {
-		return nil, hhook.Failed(shared.CauseCrash, shared.ErrHelperGone.Errorf("%s is gone: %w", t.helper.name, err))
+func (t *remote) enter(ctx context.Context, inv *hhook.Invocation) hhook.Outcome {
+	if _, out := t.helper.alive(); out.Cause != shared.CauseNone {
+		return out
 	}
 	if n := len(inv.Context); n > shared.MaxContext {
-		return nil, hhook.Failed(shared.CauseTooLarge, shared.ErrTooLarge.Errorf("a context of %d bytes, the limit is %d", n, shared.MaxContext))
+		return hhook.Failed(shared.CauseTooLarge, shared.ErrTooLarge.Errorf("a context of %d bytes, the limit is %d", n, shared.MaxContext))
 	}
 	w := weight(inv.Context)
-	if inst.room.TryAcquire(w) {
-		return inst, hhook.Outcome{}
+	if t.helper.room.TryAcquire(w) {
+		return hhook.Outcome{}
 	}
 	wait, cancel := context.WithDeadline(ctx, inv.Deadline)
 	defer cancel()
-	if inst.room.Acquire(wait, w) != nil {
-		return nil, hhook.Failed(shared.CauseOverload, shared.ErrOverload.Errorf("%s has %d calls queued or under way", t.helper.name, t.helper.host.cfg.Inflight))
+	if t.helper.room.Acquire(wait, w) != nil {
+		return hhook.Failed(shared.CauseOverload,
+			shared.ErrOverload.Errorf("%s has %d calls queued or under way", t.helper.name, t.helper.limits.Inflight))
 	}
-	return inst, hhook.Outcome{}
+	return hhook.Outcome{}
 }
 
 func weight(msg []byte) int64 { return 1 + int64(len(msg)/weightUnit) }
@@ -141,8 +137,7 @@ func (t *remote) newOrderSlot() *osd.Slot { return osd.NewOrderSlot(t.helper.id,
 
 // Queue has the hook run in the helper some time.
 func (t *remote) Queue(ctx context.Context, inv *hhook.Invocation) {
-	inst, out := t.enter(ctx, inv)
-	if out.Cause != shared.CauseNone {
+	if out := t.enter(ctx, inv); out.Cause != shared.CauseNone {
 		inv.Done(out, 0)
 		return
 	}
@@ -153,7 +148,7 @@ func (t *remote) Queue(ctx context.Context, inv *hhook.Invocation) {
 	if slot != nil && !serialOf(slot).put(q, msg) {
 		return
 	}
-	c := newChain(inst, slot)
+	c := newChain(t.helper, slot)
 	c.calls = append(c.calls, q)
 	c.send(msg)
 }
@@ -165,7 +160,14 @@ func (c *chain) send(msg []byte) lane.Ticket {
 	return c.submit()
 }
 
+// submit sends the chain to the helper's present incarnation, or fails it if there is none.
 func (c *chain) submit() lane.Ticket {
+	in, failed := c.helper.alive()
+	if failed.Cause != shared.CauseNone {
+		c.Fail(0, failed.Cause, failed.Err)
+		return lane.Ticket{}
+	}
+	c.inst = in
 	out := lane.Chain{Calls: c.laneCalls(), Handler: c}
 	if obj := c.calls[0].inv.Object; obj != nil {
 		out.Object = obj.ID()
@@ -176,7 +178,7 @@ func (c *chain) submit() lane.Ticket {
 		out.HasData = len(out.Data) > 0 || c.calls[0].kind != wire.CallKind_CALL_KIND_NEW
 	}
 	c.sent = time.Now()
-	return c.inst.lane.Submit(&out)
+	return in.lane.Submit(&out)
 }
 
 // Reply ends call i.
@@ -202,7 +204,7 @@ func (c *chain) Fail(i int, cause shared.Cause, err error) {
 }
 
 func (c *chain) end(q *queued, out hhook.Outcome) {
-	c.inst.room.Release(q.weight)
+	c.helper.room.Release(q.weight)
 	if c.sync {
 		c.out = out
 		return
@@ -212,10 +214,10 @@ func (c *chain) end(q *queued, out hhook.Outcome) {
 
 // finish passes the object's turn on and wakes who waits.
 func (c *chain) finish() {
-	slot, inst := c.slot, c.inst
+	slot := c.slot
 	if c.sync {
 		if slot != nil {
-			advance(slot, inst)
+			advance(c.helper, slot)
 		}
 		c.done <- struct{}{}
 		return
@@ -229,14 +231,13 @@ func (c *chain) finish() {
 
 // resend sends the chain again with the calls that have been moved into it.
 func (c *chain) resend() {
-	c.inst = c.calls[0].target.current(c.inst)
 	c.cause, c.err = shared.CauseNone, nil
 	c.submit()
 }
 
 // advance passes an object's turn on.
-func advance(slot *osd.Slot, inst *instance) {
-	c := newChain(inst, slot)
+func advance(hp *helper, slot *osd.Slot) {
+	c := newChain(hp, slot)
 	if serialOf(slot).next(c) {
 		c.resend()
 		return
@@ -296,12 +297,4 @@ func causeOf(code shared.Code) shared.Cause {
 	default:
 		return shared.CauseBadReply
 	}
-}
-
-// current returns the instance that queued calls go to.
-func (t *remote) current(fallback *instance) *instance {
-	if in := t.helper.inst.Load(); in != nil {
-		return in
-	}
-	return fallback
 }

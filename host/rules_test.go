@@ -340,7 +340,7 @@ func TestO3_NoSlotIsSkipped(t *testing.T) {
 }
 
 func TestO7_HelperLimit(t *testing.T) {
-	h := hosttest.New(t, host.Config{MaxSlots: 40})
+	h := hosttest.New(t, host.Config{Limits: shared.Limits{Slots: 40}})
 	hosttest.Load(t, h, counting(), shared.HelperSpec{OnFailure: shared.Closed}) // 16 bytes an object
 	defer destroy(t, object(t, h, "tcp"))
 	defer destroy(t, object(t, h, "tcp"))

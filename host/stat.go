@@ -31,6 +31,8 @@ type HelperStat struct {
 	Restarts     uint64
 	Objects      int
 	FreesSkipped uint64 // Free that a dead process could not be asked for
+	LateReplies  uint64 // dropped: for calls that had ended already
+	StrayReplies uint64 // dropped: for calls that were never made
 	ObjectBytes  int64
 	Calls        uint64
 	Committed    uint64

@@ -208,6 +208,6 @@ func (h *Host) failed(in *instance) {
 	hp.lastErr = in.err.Error()
 	if hp.state == shared.StateActive {
 		hp.state = shared.StateFailed
-		hp.log.Error("helper is gone", "pid", in.pid(), "error", in.err)
+		hp.log.Error("helper is gone", "pid", in.end.PID(), "error", in.err)
 	}
 }

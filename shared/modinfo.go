@@ -8,12 +8,13 @@ const APIGeneration = 1
 
 // Sizes that hold for every helper unless its spec or Modinfo says less.
 const (
-	MaxContext   = 1 << 20 // bytes of one invocation's context
-	MaxSlot      = 64 << 10
-	MaxSlots     = 64 << 20
-	MaxHooks     = 256 // hooks of one helper
-	MaxClasses   = 64
-	DefaultLimit = 4096 // calls of one helper that are queued or under way
+	MaxContext = 1 << 20 // bytes of one invocation's context
+	MaxSlot    = 64 << 10
+	MaxSlots   = 64 << 20
+	MaxHooks   = 256 // hooks of one helper
+	MaxClasses = 64
+
+	DefaultInflight = 4096 // calls of one helper that are queued or under way
 )
 
 // Modinfo is what a helper says of itself before it is initialised: the kernel's struct helper and modinfo_t in one. The host treats

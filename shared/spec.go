@@ -1,6 +1,9 @@
 package shared
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // HelperSpec is what an operator or an embedder asks of a helper: the HCL block `helper`. The zero value of every field but Name or
 // Command means the default.
@@ -18,6 +21,30 @@ type HelperSpec struct {
 	Env       map[string]string // the environment is otherwise empty but for a short safe list
 	Config    map[string]any    // properties: string, bool, int64, float64 or []any of these
 	Hooks     []HookSpec
+	Limits    Limits
+}
+
+// Limits bound what a helper may take of its host. A zero field means the host's limit.
+type Limits struct {
+	Slot     int   // bytes of one slot; MaxSlot at most
+	Slots    int64 // bytes of all slots of the helper
+	Inflight int   // calls that may be queued or under way; a call with a large context counts for several
+}
+
+// Or returns l with the zero fields taken from other.
+func (l Limits) Or(other Limits) Limits {
+	return Limits{Slot: cmp.Or(l.Slot, other.Slot), Slots: cmp.Or(l.Slots, other.Slots), Inflight: cmp.Or(l.Inflight, other.Inflight)}
+}
+
+// Validate returns ErrInvalid for negative limits, and for a slot beyond what the protocol carries.
+func (l Limits) Validate() error {
+	switch {
+	case l.Slot < 0 || l.Slots < 0 || l.Inflight < 0:
+		return ErrInvalid.Errorf("limits must not be negative: %+v", l)
+	case l.Slot > MaxSlot:
+		return ErrInvalid.Errorf("a slot of %d bytes is beyond the protocol's limit of %d", l.Slot, MaxSlot)
+	}
+	return nil
 }
 
 // HookSpec is what an operator asks of one hook: the HCL block `hook` within `helper`.

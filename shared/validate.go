@@ -35,6 +35,7 @@ func validateSpec(s *HelperSpec) error {
 	default:
 		add(ErrInvalid.Errorf("load %q must be boot, demand or manual", string(s.Load)))
 	}
+	add(s.Limits.Validate())
 	add(validatePolicy(s.OnFailure, s.OnCause))
 	seen := map[HookPoint]bool{}
 	for _, h := range s.Hooks {

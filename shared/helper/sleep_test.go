@@ -26,7 +26,7 @@ func (n *napper) gate(object uint64) chan struct{} {
 }
 
 func newNapper() (*napper, Helper[number]) {
-	n := &napper{gates: map[uint64]chan struct{}{}, began: make(chan uint64, shared.DefaultLimit+1)}
+	n := &napper{gates: map[uint64]chan struct{}{}, began: make(chan uint64, shared.DefaultInflight+1)}
 	return n, Helper[number]{
 		Name: "napper", Classes: Classes{"tcp"}, MaySleep: []shared.HookPoint{"a.nap"},
 		Hooks: Hooks[number]{
@@ -88,21 +88,21 @@ func TestSleepersAreBounded(t *testing.T) {
 	n, h := newNapper()
 	p := start(t, h)
 	const over = 5
-	calls := make([]wire.CallView, shared.DefaultLimit+over)
+	calls := make([]wire.CallView, shared.DefaultInflight+over)
 	for i := range calls {
 		calls[i] = hook(uint64(i+1), 0, uint64(i+1), encoded(1), nil)
 	}
 	p.calls(calls...)
 	for seq, r := range p.replies(over) {
 		want(t, r, shared.CodeOverload, nil)
-		if seq <= shared.DefaultLimit {
+		if seq <= shared.DefaultInflight {
 			t.Errorf("call %d was refused, before there were too many", seq)
 		}
 	}
-	for i := range uint64(shared.DefaultLimit) {
+	for i := range uint64(shared.DefaultInflight) {
 		close(n.gate(i + 1))
 	}
-	for _, r := range p.replies(shared.DefaultLimit) {
+	for _, r := range p.replies(shared.DefaultInflight) {
 		want(t, r, shared.CodeOK, encoded(10))
 	}
 }

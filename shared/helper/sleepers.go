@@ -53,7 +53,7 @@ func (w *worker) leave(calls []wire.CallView, arrived time.Duration) {
 	s := &w.x.sleepers
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held.Load() >= shared.DefaultLimit {
+	if s.held.Load() >= shared.DefaultInflight {
 		w.refuse(calls)
 		return
 	}

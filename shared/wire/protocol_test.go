@@ -165,7 +165,7 @@ func TestProtocolDocument_Numbers(t *testing.T) {
 		fmt.Sprintf("| context of one invocation | %d bytes |", shared.MaxContext),
 		fmt.Sprintf("| one slot | %d bytes,", shared.MaxSlot),
 		fmt.Sprintf("| all slots of one helper | %d bytes |", shared.MaxSlots),
-		fmt.Sprintf("| calls of one helper that are queued or unanswered | %d;", shared.DefaultLimit),
+		fmt.Sprintf("| calls of one helper that are queued or unanswered | %d;", shared.DefaultInflight),
 		fmt.Sprintf("| hooks of one helper | %d |", shared.MaxHooks),
 		fmt.Sprintf("| classes of one helper | %d |", shared.MaxClasses),
 		fmt.Sprintf("| a name | %d bytes |", shared.MaxName),
