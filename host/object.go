@@ -51,7 +51,7 @@ func (v *Vnet) NewObject(ctx context.Context, classes ...shared.Class) (*osd.Obj
 		return nil, err
 	}
 	h.disclaim(births, (*birth).stillborn)
-	o := osd.NewObject(id, v.name, slices.Clone(classes), slots, h)
+	o := osd.NewObject(id, v.name, slices.Clone(classes), slots, h.destroy)
 	h.objects.Add(o)
 	return o, nil
 }
@@ -155,8 +155,8 @@ func (h *Host) free(ctx context.Context, id uint64, hp *helper, slot *osd.Slot) 
 	}
 }
 
-// DestroyObject is for osd.Object's Destroy; call that.
-func (h *Host) DestroyObject(ctx context.Context, o *osd.Object) error {
+// destroy is what an object's Destroy does.
+func (h *Host) destroy(ctx context.Context, o *osd.Object) error {
 	h.objects.Remove(o)
 	deadline := time.Now().Add(shared.DefaultBudget)
 	var errs []error

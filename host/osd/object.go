@@ -9,19 +9,13 @@ import (
 	"github.com/khelp/khelp/shared"
 )
 
-// Owner makes objects and ends them: it knows what the slots' helpers are owed.
-type Owner interface {
-	// DestroyObject is called once per object, by the first Destroy.
-	DestroyObject(ctx context.Context, o *Object) error
-}
-
-// Object is the host's handle on one object of a subsystem: struct osd. It is made by its Owner and ends with Destroy. It is safe for
+// Object is the host's handle on one object of a subsystem: struct osd. It is made by a host and ends with Destroy. It is safe for
 // concurrent use.
 type Object struct {
 	id      uint64
 	vnet    string
 	classes []shared.Class
-	owner   Owner
+	end     func(context.Context, *Object) error
 	slots   []*Slot // of helpers that keep data here; fixed for the object's life
 	turn    turn
 	order   atomic.Pointer[[]*Slot] // of helpers that keep none; made on first use, copied on write
@@ -34,9 +28,10 @@ type Object struct {
 	forwarded func() map[shared.HookPoint]uint64
 }
 
-// NewObject returns an object with the given slots, of which it takes hold. The id is the owner's to choose and never 0.
-func NewObject(id uint64, vnet string, classes []shared.Class, slots []*Slot, owner Owner) *Object {
-	return &Object{id: id, vnet: vnet, classes: classes, slots: slots, owner: owner}
+// NewObject returns an object with the given slots, of which it takes hold. The id is the caller's to choose and
+// never 0. End is called by the first Destroy, once; nil: there is nothing to do.
+func NewObject(id uint64, vnet string, classes []shared.Class, slots []*Slot, end func(context.Context, *Object) error) *Object {
+	return &Object{id: id, vnet: vnet, classes: classes, slots: slots, end: end}
 }
 
 // ID returns the object's number, which is never used again while the host lives.
@@ -183,7 +178,9 @@ func (o *Object) Destroy(ctx context.Context) error {
 	o.mu.Unlock()
 	if first {
 		defer close(gone)
-		o.failure = o.owner.DestroyObject(ctx, o)
+		if o.end != nil {
+			o.failure = o.end(ctx, o)
+		}
 		return o.failure
 	}
 	select {

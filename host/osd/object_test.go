@@ -16,11 +16,6 @@ import (
 	"github.com/khelp/khelp/shared"
 )
 
-// ownerFunc is an Owner.
-type ownerFunc func(ctx context.Context, o *Object) error
-
-func (f ownerFunc) DestroyObject(ctx context.Context, o *Object) error { return f(ctx, o) }
-
 func TestObject(t *testing.T) {
 	a, b := NewSlot(1, []byte("a"), nil), NewSlot(2, []byte("b"), nil)
 	o := NewObject(42, "edge", []shared.Class{"tcp", "socket"}, []*Slot{a, b}, nil)
@@ -112,13 +107,13 @@ func TestDestroyOnce(t *testing.T) {
 		calls := 0
 		release := make(chan struct{})
 		var o *Object
-		o = NewObject(1, "", nil, nil, ownerFunc(func(_ context.Context, got *Object) error {
+		o = NewObject(1, "", nil, nil, func(_ context.Context, got *Object) error {
 			if calls++; got != o {
 				t.Error("another object")
 			}
 			<-release
 			return boom
-		}))
+		})
 		var ends atomic.Int32
 		for range 3 {
 			go func() {

@@ -48,12 +48,12 @@ func (h *testHost) NewObject(ctx context.Context, classes ...shared.Class) (*osd
 		return nil, h.refuse
 	}
 	h.nextID++
-	o := osd.NewObject(h.nextID, "", classes, nil, h)
+	o := osd.NewObject(h.nextID, "", classes, nil, h.destroy)
 	h.objects.Add(o)
 	return o, nil
 }
 
-func (h *testHost) DestroyObject(_ context.Context, o *osd.Object) error {
+func (h *testHost) destroy(_ context.Context, o *osd.Object) error {
 	h.objects.Remove(o)
 	return nil
 }
