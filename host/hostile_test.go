@@ -85,8 +85,10 @@ func (s *hostile) Run(stream grpc.BidiStreamingServer[wire.CallFrame, wire.Reply
 	}
 }
 
-// serve serves the helper in this process.
-func (s *hostile) serve(t testing.TB) host.Dialer {
+func (s *hostile) serve(t testing.TB) host.Dialer { return serveHelper(t, s) }
+
+// serveHelper serves a helper in this process.
+func serveHelper(t testing.TB, s wire.HelperServer) host.Dialer {
 	lis := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}))
 	wire.RegisterHelperServer(server, s)

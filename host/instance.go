@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -84,9 +85,9 @@ func (in *instance) describe(ctx context.Context) (*shared.Modinfo, error) {
 	reply, err := wire.NewHelperClient(in.end.Conn()).Describe(ctx, &wire.DescribeRequest{Api: shared.APIGeneration})
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, shared.ErrTimeout.Errorf("the helper did not describe itself in time: %w", err)
+			return nil, shared.ErrTimeout.Errorf("the helper did not describe itself in time: %w", shared.PrintableError(err, shared.MaxText))
 		}
-		return nil, shared.ErrNoExec.Errorf("the helper does not describe itself: %w", err)
+		return nil, shared.ErrNoExec.Errorf("the helper does not describe itself: %w", shared.PrintableError(err, shared.MaxText))
 	}
 	info, err := wire.ModinfoFromProto(reply)
 	if err == nil {
@@ -126,9 +127,10 @@ func (in *instance) watch() {
 	case <-in.end.Done():
 		in.err = exitError(in.end)
 	case <-in.lane.Done():
-		in.err = in.why(in.lane.Err())
+		in.err = in.why(shared.PrintableError(in.lane.Err(), shared.MaxText))
 	case <-in.session.Done():
-		in.err = in.why(shared.ErrHelperGone.Errorf("the control stream ended: %w", in.session.Err()))
+		err := shared.PrintableError(in.session.Err(), shared.MaxText) // a helper words the end of its stream
+		in.err = in.why(shared.ErrHelperGone.Errorf("the control stream ended: %w", err))
 	}
 	close(in.gone)
 	in.kill()
@@ -182,15 +184,27 @@ func (in *instance) dead() error {
 	}
 }
 
-// record logs a line that came by the control stream.
+// What is logged of one record that a helper sends, at most; its message has shared.MaxText.
+const (
+	maxLogFields = 32
+	maxLogKey    = shared.MaxName
+	maxLogValue  = 1 << 10
+)
+
+// record logs a record that came by the control stream. A helper may write what it likes in it, but not lines of others.
 func (in *instance) record(r *wire.LogRecord) {
 	level := hclog.LevelFromString(strings.ToLower(r.GetLevel()))
 	if level == hclog.NoLevel {
 		level = hclog.Info
 	}
-	var fields []any
-	for k, v := range r.GetFields() {
-		fields = append(fields, k, v)
+	keys := slices.Sorted(maps.Keys(r.GetFields()))
+	dropped := max(len(keys)-maxLogFields, 0)
+	fields := make([]any, 0, 2*min(len(keys), maxLogFields)+2)
+	for _, k := range keys[:len(keys)-dropped] {
+		fields = append(fields, shared.Printable(k, maxLogKey), shared.Printable(r.GetFields()[k], maxLogValue))
 	}
-	in.log.Log(level, r.GetMessage(), fields...)
+	if dropped > 0 {
+		fields = append(fields, "fields_dropped", dropped)
+	}
+	in.log.Log(level, shared.Printable(r.GetMessage(), shared.MaxText), fields...)
 }

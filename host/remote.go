@@ -2,9 +2,9 @@ package host
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/internal/lane"
@@ -70,12 +70,12 @@ func (t *remote) call(ctx context.Context, inv *hhook.Invocation, kind wire.Call
 	}
 	slot := t.slot(inv)
 	if slot != nil && !serialOf(slot).lock(ctx, inv.Deadline) {
-		t.helper.room.Release(weight(inv.Context))
+		t.helper.room.Release(t.helper.weight(inv.Context))
 		return hhook.Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("calls of %s queued for the object did not end in time", t.helper.name))
 	}
 	c := newChain(t.helper, slot)
 	c.sync = true
-	q := queued{inv: *inv, kind: kind, hook: t.index, weight: weight(inv.Context), target: t}
+	q := queued{inv: *inv, kind: kind, hook: t.index, weight: t.helper.weight(inv.Context), target: t}
 	q.timeout = min(timeout, time.Until(inv.Deadline))
 	q.inv.Context = nil
 	c.calls = append(c.calls, q)
@@ -106,7 +106,7 @@ func (t *remote) enter(ctx context.Context, inv *hhook.Invocation) hhook.Outcome
 	if n := len(inv.Context); n > shared.MaxContext {
 		return hhook.Failed(shared.CauseTooLarge, shared.ErrTooLarge.Errorf("a context of %d bytes, the limit is %d", n, shared.MaxContext))
 	}
-	w := weight(inv.Context)
+	w := t.helper.weight(inv.Context)
 	if t.helper.room.TryAcquire(w) {
 		return hhook.Outcome{}
 	}
@@ -119,7 +119,10 @@ func (t *remote) enter(ctx context.Context, inv *hhook.Invocation) hhook.Outcome
 	return hhook.Outcome{}
 }
 
-func weight(msg []byte) int64 { return 1 + int64(len(msg)/weightUnit) }
+// weight returns how much of the helper's room a call takes: all of it at most.
+func (hp *helper) weight(msg []byte) int64 {
+	return min(1+int64(len(msg)/weightUnit), int64(hp.limits.Inflight))
+}
 
 // slot returns the slot that keeps the helper's calls on the object in order, or nil for a call without an object.
 func (t *remote) slot(inv *hhook.Invocation) *osd.Slot {
@@ -142,7 +145,7 @@ func (t *remote) Queue(ctx context.Context, inv *hhook.Invocation) {
 		return
 	}
 	msg := inv.Context
-	q := queued{inv: *inv, hook: t.index, timeout: inv.Hook.Timeout, weight: weight(msg), target: t}
+	q := queued{inv: *inv, hook: t.index, timeout: inv.Hook.Timeout, weight: t.helper.weight(msg), target: t}
 	q.inv.Context = nil
 	slot := t.slot(inv)
 	if slot != nil && !serialOf(slot).put(q, msg) {
@@ -275,15 +278,10 @@ func (t *remote) accept(slot *osd.Slot, kind wire.CallKind, r *wire.ReplyView) h
 	return out
 }
 
-// maxMessage is how many bytes of a helper's message are kept, for logs and reasons.
-const maxMessage = 4 << 10
-
-// cut returns the message, as text, and no more of it than anybody reads.
+// cut returns a message as text that is fit to be shown, and no more of it than anybody reads.
 func cut(msg []byte) string {
-	if len(msg) > maxMessage {
-		msg = append(msg[:maxMessage:maxMessage], "…"...)
-	}
-	return strings.ToValidUTF8(string(msg), "\uFFFD")
+	// What is dropped here Printable would drop too, but for these few bytes, by which it sees that there was more.
+	return shared.Printable(string(msg[:min(len(msg), shared.MaxText+utf8.UTFMax)]), shared.MaxText)
 }
 
 // causeOf returns the cause of a failure that the helper reports itself: its time was over before it came to the call, it has too many

@@ -49,10 +49,11 @@ func osdToProto(o *shared.OSDInfo) *OsdInfo {
 	return out
 }
 
-// ModinfoFromProto returns what the message says, unchecked but for the form of property defaults.
+// ModinfoFromProto returns what the message says, unchecked but for the form of property defaults. Its texts are made
+// printable and cut at shared.MaxText, so that they can be shown; a name that this changes is no name before nor after.
 func ModinfoFromProto(m *Modinfo) (*shared.Modinfo, error) {
 	out := &shared.Modinfo{
-		Name: m.GetName(), Version: m.GetVersion(), API: m.GetApi(), Description: m.GetDescription(),
+		Name: text(m.GetName()), Version: text(m.GetVersion()), API: m.GetApi(), Description: text(m.GetDescription()),
 		NeedsOSD: m.GetNeedsOsd(), Reads: m.GetReads(),
 	}
 	for _, c := range m.GetClasses() {
@@ -65,31 +66,33 @@ func ModinfoFromProto(m *Modinfo) (*shared.Modinfo, error) {
 		}
 		for _, f := range o.GetSchema() {
 			out.OSD.Schema = append(out.OSD.Schema,
-				shared.Field{Name: f.GetName(), Type: shared.FieldType(f.GetType()), Offset: f.GetOffset(), Count: f.GetCount()})
+				shared.Field{Name: text(f.GetName()), Type: shared.FieldType(f.GetType()), Offset: f.GetOffset(), Count: f.GetCount()})
 		}
 	}
 	for _, h := range m.GetHooks() {
 		out.Hooks = append(out.Hooks, HookInfoFromProto(h))
 	}
 	for _, r := range m.GetRequires() {
-		out.Requires = append(out.Requires, shared.Requirement{Name: r.GetName(), Constraint: r.GetConstraint()})
+		out.Requires = append(out.Requires, shared.Requirement{Name: r.GetName(), Constraint: text(r.GetConstraint())})
 	}
 	for _, p := range m.GetProperties() {
-		prop := shared.Property{Name: p.GetName(), Type: shared.PropertyType(p.GetType()), Required: p.GetRequired(), Doc: p.GetDoc()}
+		prop := shared.Property{Name: text(p.GetName()), Type: shared.PropertyType(p.GetType()), Required: p.GetRequired(), Doc: text(p.GetDoc())}
 		if p.GetDefault() != nil {
 			v, err := ValueFromProto(p.GetDefault())
 			if err != nil {
-				return nil, &shared.PropertyError{Name: p.GetName(), Err: err}
+				return nil, &shared.PropertyError{Name: prop.Name, Err: err}
 			}
 			prop.Default = v
 		}
 		out.Properties = append(out.Properties, prop)
 	}
 	for _, s := range m.GetSections() {
-		out.Sections = append(out.Sections, shared.Section{Name: s.GetName(), Data: s.GetData()})
+		out.Sections = append(out.Sections, shared.Section{Name: text(s.GetName()), Data: s.GetData()})
 	}
 	return out, nil
 }
+
+func text(s string) string { return shared.Printable(s, shared.MaxText) }
 
 // HookInfoFromProto returns what the message says.
 func HookInfoFromProto(h *HookInfo) shared.HookInfo {
@@ -181,5 +184,8 @@ func StatusOf(err error) *Status {
 	return &Status{Code: Code(shared.CodeOf(err)), Message: strings.ToValidUTF8(err.Error(), "\uFFFD")}
 }
 
-// Err returns the error that the message stands for, as the same sentinel, or nil.
-func (s *Status) Err() error { return shared.FromCode(shared.Code(s.GetCode()), s.GetMessage()) }
+// Err returns the error that the message stands for, as the same sentinel, or nil. Its text, which is the peer's, is made printable
+// and cut at shared.MaxText.
+func (s *Status) Err() error {
+	return shared.FromCode(shared.Code(s.GetCode()), shared.Printable(s.GetMessage(), shared.MaxText))
+}

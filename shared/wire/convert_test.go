@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"testing"
 	"unicode/utf8"
 
@@ -85,6 +86,11 @@ func TestStatusRoundTrip(t *testing.T) {
 	if !errors.Is(back, shared.ErrNotExist) || !utf8.ValidString(back.Error()) {
 		t.Errorf("%q came as %q", err, back)
 	}
+	// What a peer says can neither forge a line of a log nor fill it.
+	back = (&wire.Status{Code: wire.Code_CODE_BUSY, Message: "hi\x1b[2J\n[ERROR] forged" + strings.Repeat("\n", 3<<20)}).Err()
+	if !errors.Is(back, shared.ErrBusy) || !strings.HasPrefix(back.Error(), `hi\x1b[2J\n[ERROR] forged\n\n`) || len(back.Error()) > shared.MaxText+16 {
+		t.Errorf("%d bytes that begin with %.64q", len(back.Error()), back)
+	}
 	if err := (&wire.Status{Code: 4711, Message: "from the future"}).Err(); err == nil || shared.CodeOf(err) != shared.CodeUnknown {
 		t.Errorf("an unknown code came as %v", err)
 	}
@@ -105,11 +111,12 @@ func drawValue(t *rapid.T) any {
 }
 
 func drawModinfo(t *rapid.T) *shared.Modinfo {
-	text := rapid.String()
+	text := rapid.Map(rapid.String(), func(s string) string { return shared.Printable(s, shared.MaxText) })
+	word := rapid.String() // as it is: what is no name is refused with quotes around it
 	number := rapid.Uint32()
 	m := &shared.Modinfo{
 		Name: text.Draw(t, "name"), Version: text.Draw(t, "version"), API: number.Draw(t, "api"), Description: text.Draw(t, "description"),
-		NeedsOSD: rapid.Bool().Draw(t, "needs"), Reads: rapid.SliceOf(text).Draw(t, "reads"),
+		NeedsOSD: rapid.Bool().Draw(t, "needs"), Reads: rapid.SliceOf(word).Draw(t, "reads"),
 	}
 	if m.NeedsOSD {
 		m.OSD = shared.OSDInfo{
@@ -119,12 +126,12 @@ func drawModinfo(t *rapid.T) *shared.Modinfo {
 		m.OSD.HasTemplate = m.OSD.Template != nil
 	}
 	for range rapid.IntRange(0, 3).Draw(t, "n") {
-		m.Classes = append(m.Classes, shared.Class(text.Draw(t, "class")))
+		m.Classes = append(m.Classes, shared.Class(word.Draw(t, "class")))
 		m.Hooks = append(m.Hooks, shared.HookInfo{
-			Point: shared.HookPoint(text.Draw(t, "point")), Index: number.Draw(t, "index"), UData: drawBytes(t, "udata"), MaySleep: rapid.Bool().Draw(t, "sleep"),
+			Point: shared.HookPoint(word.Draw(t, "point")), Index: number.Draw(t, "index"), UData: drawBytes(t, "udata"), MaySleep: rapid.Bool().Draw(t, "sleep"),
 		})
-		m.Requires = append(m.Requires, shared.Requirement{Name: text.Draw(t, "required"), Constraint: text.Draw(t, "constraint")})
-		p := shared.Property{Name: text.Draw(t, "property"), Type: shared.PropertyType(text.Draw(t, "type")), Required: rapid.Bool().Draw(t, "must"), Doc: text.Draw(t, "doc")}
+		m.Requires = append(m.Requires, shared.Requirement{Name: word.Draw(t, "required"), Constraint: text.Draw(t, "constraint")})
+		p := shared.Property{Name: text.Draw(t, "property"), Type: shared.PropertyType(word.Draw(t, "type")), Required: rapid.Bool().Draw(t, "must"), Doc: text.Draw(t, "doc")}
 		if rapid.Bool().Draw(t, "has default") {
 			p.Default = drawValue(t)
 		}
@@ -132,7 +139,7 @@ func drawModinfo(t *rapid.T) *shared.Modinfo {
 		m.Sections = append(m.Sections, shared.Section{Name: text.Draw(t, "section"), Data: drawBytes(t, "bytes")})
 		if m.NeedsOSD {
 			m.OSD.Schema = append(m.OSD.Schema, shared.Field{
-				Name: text.Draw(t, "field"), Type: shared.FieldType(text.Draw(t, "field type")), Offset: number.Draw(t, "offset"), Count: number.Draw(t, "count"),
+				Name: text.Draw(t, "field"), Type: shared.FieldType(word.Draw(t, "field type")), Offset: number.Draw(t, "offset"), Count: number.Draw(t, "count"),
 			})
 		}
 	}
@@ -153,6 +160,39 @@ func TestModinfoRoundTrip(t *testing.T) {
 			t.Fatal("an empty template and none are not the same")
 		}
 	})
+}
+
+// All that is shown of a Modinfo, whatever a helper put into it, is one printable line of a length that somebody reads.
+func TestModinfoTextsArePrintable(t *testing.T) {
+	const evil = "1.0\x1b[2J\nforged"
+	const shown = `1.0\x1b[2J\nforged`
+	m, err := wire.ModinfoFromProto(&wire.Modinfo{
+		Name: evil, Version: evil, Description: evil + strings.Repeat("x", 1<<20),
+		Osd:        &wire.OsdInfo{Schema: []*wire.Field{{Name: evil}}},
+		Requires:   []*wire.Requirement{{Name: "ertt", Constraint: evil}},
+		Properties: []*wire.Property{{Name: evil, Doc: evil}},
+		Sections:   []*wire.Section{{Name: evil, Data: []byte(evil)}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, got := range map[string]string{
+		"name": m.Name, "version": m.Version, "field": m.OSD.Schema[0].Name, "constraint": m.Requires[0].Constraint,
+		"property": m.Properties[0].Name, "doc": m.Properties[0].Doc, "section": m.Sections[0].Name,
+	} {
+		if got != shown {
+			t.Errorf("%s came as %q", what, got)
+		}
+	}
+	if d := m.Description; !strings.HasPrefix(d, shown) || len(d) > shared.MaxText+16 {
+		t.Errorf("a description of %d bytes, %.64q", len(d), d)
+	}
+	if data := string(m.Sections[0].Data); data != evil {
+		t.Errorf("the bytes of a section came as %q", data)
+	}
+	if err := m.Validate(); !errors.Is(err, shared.ErrInvalid) {
+		t.Errorf("such a Modinfo validates: %v", err)
+	}
 }
 
 func TestPropertiesRoundTrip(t *testing.T) {
