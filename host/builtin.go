@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/osd"
@@ -32,7 +33,7 @@ type BuiltinCall struct {
 	Point   shared.HookPoint
 	Object  uint64 // 0: none
 	Context []byte // what the call site passed; not to be changed
-	Data    []byte // the helper's data on the object, to be changed in place or replaced; the host takes it when the function returns
+	Data    []byte // the helper's data on the object, to be changed in place or replaced; it commits when the function returns
 
 	replaced []byte
 	rejected bool
@@ -70,7 +71,11 @@ func (h *Host) AddBuiltin(b Builtin) error {
 	if err := h.reserve(hp); err != nil {
 		return err
 	}
-	return h.activate(hp)
+	if err := h.activate(hp); err != nil {
+		h.withdraw(hp)
+		return err
+	}
+	return nil
 }
 
 // builtinTarget calls a function in this process.
@@ -99,7 +104,7 @@ func (t builtinTarget) Call(ctx context.Context, inv *hhook.Invocation) {
 	if inv.Object != nil {
 		f.call.Object = inv.Object.ID()
 	}
-	t.serially(ctx, slot, f, &inv.Out)
+	t.serially(ctx, slot, f, inv)
 	f.call = BuiltinCall{}
 }
 
@@ -109,24 +114,45 @@ func (t builtinTarget) Queue(ctx context.Context, inv *hhook.Invocation) {
 	inv.Done(inv.Out, 0)
 }
 
-// serially keeps the calls on a slot apart; on synchronous heads the object's turn does that for all helpers, on others nothing else.
-func (t builtinTarget) serially(ctx context.Context, slot *osd.Slot, f *builtinFrame, out *hhook.Outcome) {
+// serially keeps the calls on a slot apart; on synchronous heads the object's turn does that for all helpers, on others nothing else. A
+// function that comes back to its own slot, by running another point, waits in vain: that is a timeout.
+func (t builtinTarget) serially(ctx context.Context, slot *osd.Slot, f *builtinFrame, inv *hhook.Invocation) {
 	if slot == nil {
-		t.guard(ctx, &f.call, out)
+		t.guard(ctx, &f.call, &inv.Out)
 		return
 	}
-	slot.Running().Lock()
-	defer slot.Running().Unlock()
+	if !slot.TryEnter() && !slot.Enter(ctx, deadlineOf(inv)) {
+		inv.Out = hhook.Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("%s was still busy with the object", t.helper.name))
+		return
+	}
+	defer slot.Leave()
 	if !slot.KeepsData() {
-		t.guard(ctx, &f.call, out)
+		t.guard(ctx, &f.call, &inv.Out)
 		return
 	}
 	f.buf = append(f.buf[:0], slot.Lent()...)
 	f.call.Data = f.buf
-	t.guard(ctx, &f.call, out)
-	if out.Cause == shared.CauseNone && t.helper.admit(slot, f.call.Data, out) {
-		f.buf = slot.Swap(f.call.Data)
+	t.guard(ctx, &f.call, &inv.Out)
+	switch {
+	case inv.Out.Cause != shared.CauseNone:
+	case sameArray(f.call.Data, f.buf):
+		f.buf = t.helper.swap(slot, f.call.Data, &inv.Out)
+	default: // the function has put bytes of its own there, which it may change later
+		t.helper.commit(slot, f.call.Data, &inv.Out)
 	}
+}
+
+// sameArray reports whether data is what the function was given, grown in place or cut perhaps.
+func sameArray(data, given []byte) bool {
+	return cap(data) > 0 && cap(given) > 0 && &data[:1][0] == &given[:1][0]
+}
+
+// deadlineOf returns when a wait must end, also on heads whose hooks are all in process, which look at no clock otherwise.
+func deadlineOf(inv *hhook.Invocation) time.Time {
+	if inv.Deadline.IsZero() {
+		return time.Now().Add(shared.DefaultBudget)
+	}
+	return inv.Deadline
 }
 
 // guard runs the function and makes a failure of what it throws.

@@ -17,23 +17,36 @@ func (hp *helper) slotLimit() int {
 
 // commit makes data the slot's bytes if the limits allow; else out becomes the failure of a bad reply, and the slot keeps what it has.
 func (hp *helper) commit(slot *osd.Slot, data []byte, out *hhook.Outcome) {
-	if hp.admit(slot, data, out) {
-		slot.Commit(data)
+	if !slot.Commit(data, func(grown int) bool { return hp.admit(len(data), grown, out) }) {
+		hp.refused(out)
 	}
 }
 
-// admit holds data against the limits, and counts it.
-func (hp *helper) admit(slot *osd.Slot, data []byte, out *hhook.Outcome) bool {
-	grown := int64(len(data) - len(slot.Lent()))
-	if grown == 0 {
-		return true
+// swap is commit for data that the caller can do without; it returns a slice to use instead.
+func (hp *helper) swap(slot *osd.Slot, data []byte, out *hhook.Outcome) []byte {
+	old, ok := slot.Swap(data, func(grown int) bool { return hp.admit(len(data), grown, out) })
+	if !ok {
+		hp.refused(out)
+		return data
 	}
-	if limit := hp.slotLimit(); len(data) > limit {
-		*out = hhook.Failed(shared.CauseBadReply, shared.ErrTooLarge.Errorf("%d bytes of data, a slot holds %d", len(data), limit))
+	return old
+}
+
+// refused sees to it that what did not commit is a failure: the slot of an object that is gone takes nothing and says no reason.
+func (hp *helper) refused(out *hhook.Outcome) {
+	if out.Cause == shared.CauseNone {
+		*out = hhook.Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("the object was gone before %s answered", hp.name))
+	}
+}
+
+// admit holds data of a size, and the growth of its slot, against the limits, and counts it.
+func (hp *helper) admit(size, grown int, out *hhook.Outcome) bool {
+	if limit := hp.slotLimit(); size > limit {
+		*out = hhook.Failed(shared.CauseBadReply, shared.ErrTooLarge.Errorf("%d bytes of data, a slot holds %d", size, limit))
 		return false
 	}
-	if sum := hp.bytes.Add(grown); grown > 0 && sum > hp.limits.Slots {
-		hp.bytes.Add(-grown)
+	if sum := hp.bytes.Add(int64(grown)); grown > 0 && sum > hp.limits.Slots {
+		hp.bytes.Add(-int64(grown))
 		*out = hhook.Failed(shared.CauseBadReply,
 			shared.ErrTooLarge.Errorf("%s's data on all objects would be %d bytes, the limit is %d", hp.name, sum, hp.limits.Slots))
 		return false

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,11 +23,13 @@ type helper struct {
 	spec    shared.HelperSpec
 	info    shared.Modinfo
 	classes []shared.Class // declared, narrowed by the spec
-	source  shared.Source
-	log     hclog.Logger
-	builtin *Builtin // nil: a process
-	limits  shared.Limits
-	room    *semaphore.Weighted // how many more calls may be queued or under way, whatever the incarnation
+	// requireNames are the helpers it requires, by itself or by the spec.
+	requireNames []string
+	source       shared.Source
+	log          hclog.Logger
+	builtin      *Builtin // nil: a process
+	limits       shared.Limits
+	room         *semaphore.Weighted // how many more calls may be queued or under way, whatever the incarnation
 
 	inst         atomic.Pointer[instance] // nil: a builtin, or none any more
 	bytes        atomic.Int64             // of its data on all objects
@@ -37,7 +40,8 @@ type helper struct {
 	lastErr    string
 	bound      bool // its hooks go onto heads that appear
 	bindings   []binding
-	past       hhook.Counts // of hooks whose heads are gone
+	gone       []*hhook.Hook // whose heads are gone, the last few
+	past       hhook.Counts  // of those before
 	objects    int
 	dependants []*helper
 	requires   []*helper
@@ -91,14 +95,8 @@ func (hp *helper) hookConfig(head *hhook.Head, info shared.HookInfo) hhook.HookC
 		Helper: hp.name, ID: hp.id, Index: info.Index, UData: info.UData,
 		NeedsOSD: hp.info.NeedsOSD, InProc: hp.builtin != nil,
 		Timeout: firstSet(spec.Timeout, hp.spec.Timeout, limit),
-		Order:   spec.Order,
-		Policy:  hp.policy(spec),
-	}
-	for _, r := range hp.info.Requires {
-		cfg.Requires = append(cfg.Requires, r.Name)
-	}
-	for _, r := range hp.spec.Requires {
-		cfg.Requires = append(cfg.Requires, r.Name)
+		Order:   spec.Order, Requires: hp.requireNames,
+		Policy: hp.policy(spec),
 	}
 	if hp.builtin != nil {
 		cfg.Target = builtinTarget{hp, hp.builtin.Hooks[info.Point]}
@@ -183,7 +181,8 @@ func (hp *helper) wakeIdleLocked() {
 	hp.idle = nil
 }
 
-// bindLocked adds the helper's hooks to every head there is, all or none. A hook that the spec marks required must find a head.
+// bindLocked adds the helper's hooks to every head there is, all or none. A hook that the spec marks required must find a head; a head
+// that is closing is none any more.
 func (hp *helper) bindLocked() error {
 	var added []binding
 	var failed error
@@ -192,7 +191,9 @@ func (hp *helper) bindLocked() error {
 		if failed != nil || len(hooks) == 0 {
 			return
 		}
-		if err := head.Add(hooks...); err != nil {
+		if err := head.Add(hooks...); errors.Is(err, shared.ErrClosed) {
+			return
+		} else if err != nil {
 			failed = err
 			return
 		}
@@ -223,6 +224,20 @@ func (hp *helper) missingLocked(added []binding) error {
 	return nil
 }
 
+// suspendLocked has the hooks passed over, and counted as skipped, until they are resumed or unbound.
+func (hp *helper) suspendLocked() {
+	for _, b := range hp.bindings {
+		b.head.Suspend(b.hook)
+	}
+}
+
+// resumeLocked ends what suspendLocked began.
+func (hp *helper) resumeLocked() {
+	for _, b := range hp.bindings {
+		b.head.Resume(b.hook)
+	}
+}
+
 // unbindLocked takes the hooks off their heads; runs that began before go on with them.
 func (hp *helper) unbindLocked() {
 	for _, b := range hp.bindings {
@@ -231,26 +246,22 @@ func (hp *helper) unbindLocked() {
 	hp.bound = false
 }
 
-// rebindLocked puts the hooks back where they stood.
-func (hp *helper) rebindLocked() error {
-	for _, b := range hp.bindings {
-		if err := b.head.Add(b.hook); err != nil {
-			return err
-		}
-	}
-	hp.bound = true
-	return nil
-}
+// keptHooks is how many hooks whose heads are gone are kept for the calls that may still be under way; of older ones only the counts.
+const keptHooks = 16
 
-// dropHeadLocked forgets the hooks on a head that is gone, but not what they counted.
+// dropHeadLocked forgets the bindings to a head that is gone, but not what its hooks counted, and may yet count.
 func (hp *helper) dropHeadLocked(head *hhook.Head) {
 	hp.bindings = slices.DeleteFunc(hp.bindings, func(b binding) bool {
 		if b.head != head {
 			return false
 		}
-		addCounts(&hp.past, b.hook.Stats().Read())
+		hp.gone = append(hp.gone, b.hook)
 		return true
 	})
+	for len(hp.gone) > keptHooks {
+		addCounts(&hp.past, hp.gone[0].Stats().Read())
+		hp.gone = slices.Delete(hp.gone, 0, 1)
+	}
 }
 
 func addCounts(sum *hhook.Counts, c hhook.Counts) {

@@ -211,7 +211,14 @@ func (h *Host) initialise(ctx context.Context, in *instance, info *shared.Modinf
 	if props, err = shared.CheckProperties(info.Properties, props); err != nil {
 		return err
 	}
+	h.mu.Lock()
 	hp.info, hp.classes = *info, classes
+	for _, r := range slices.Concat(info.Requires, hp.spec.Requires) {
+		if !slices.Contains(hp.requireNames, r.Name) {
+			hp.requireNames = append(hp.requireNames, r.Name)
+		}
+	}
+	h.mu.Unlock()
 	if err := h.require(hp); err != nil {
 		return err
 	}
@@ -314,6 +321,9 @@ func (h *Host) activate(hp *helper) error {
 	defer h.mu.Unlock()
 	if h.closed {
 		return errClosed()
+	}
+	if in := hp.inst.Load(); in != nil && in.dead() != nil {
+		return shared.ErrHelperGone.Errorf("%s has died before it was active: %w", hp.name, in.dead())
 	}
 	if err := hp.bindLocked(); err != nil {
 		return err

@@ -94,7 +94,7 @@ func (h *Host) disclaim(births []birth, which func(*birth) bool) {
 	defer h.mu.Unlock()
 	for i := range births {
 		if b := &births[i]; which(b) {
-			b.helper.bytes.Add(-int64(b.slot.Len()))
+			b.helper.bytes.Add(-int64(b.slot.End()))
 			b.helper.dropObjectLocked()
 		}
 	}
@@ -180,7 +180,7 @@ func (h *Host) destroy(ctx context.Context, o *osd.Object) error {
 	defer h.mu.Unlock()
 	for _, slot := range o.Slots() {
 		if hp := byID[slot.Helper()]; hp != nil {
-			hp.bytes.Add(-int64(slot.Len()))
+			hp.bytes.Add(-int64(slot.End()))
 			hp.dropObjectLocked()
 		}
 	}

@@ -54,6 +54,9 @@ func (hp *helper) figures(ctx context.Context) map[string]float64 {
 func (hp *helper) statLocked() HelperStat {
 	sum := hhook.Counts{}
 	addCounts(&sum, hp.past)
+	for _, hook := range hp.gone {
+		addCounts(&sum, hook.Stats().Read())
+	}
 	for _, b := range hp.bindings {
 		addCounts(&sum, b.hook.Stats().Read())
 	}

@@ -26,7 +26,7 @@ func init() {
 			Name: "slow", Version: "1.0.0",
 			Hooks: helper.Hooks[struct{}]{"tcp.est_in": func(context.Context, *helper.Call, *struct{}) error { return nil }},
 			Init: func(ctx context.Context, _ *helper.Host) error {
-				if err := os.WriteFile(os.Args[2], fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+				if err := os.WriteFile(os.Args[1], fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
 					return err
 				}
 				<-ctx.Done()

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -49,7 +50,7 @@ func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) erro
 	return err
 }
 
-// beginUnload takes the hooks of a helper that nobody holds off the heads.
+// beginUnload has the hooks of a helper that nobody holds passed over.
 func (h *Host) beginUnload(name string) (*helper, shared.State, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -66,7 +67,7 @@ func (h *Host) beginUnload(name string) (*helper, shared.State, error) {
 	}
 	was := hp.state
 	hp.state = shared.StateDraining
-	hp.unbindLocked()
+	hp.suspendLocked()
 	return hp, was, nil
 }
 
@@ -77,11 +78,7 @@ func (h *Host) resume(hp *helper, was shared.State) {
 	if hp.state != shared.StateDraining {
 		return
 	}
-	if err := hp.rebindLocked(); err != nil {
-		// Only a load of a helper whose order contradicts this one's can bring that about.
-		hp.lastErr = err.Error()
-		hp.log.Error("hooks could not be put back", "error", err)
-	}
+	hp.resumeLocked()
 	hp.state = was
 	if in := hp.inst.Load(); in != nil && in.dead() != nil {
 		hp.state = shared.StateFailed
@@ -141,8 +138,8 @@ func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
 	}
 	err := in.finish(ctx, h.cfg.StopTimeout, force)
 	switch {
-	case err == nil || in.dead() != nil:
-		return nil //nolint:nilerr // a helper that has died has finished
+	case err == nil, errors.Is(err, shared.ErrHelperGone):
+		return nil
 	case !force:
 		return shared.ErrBusy.Errorf("the helper refuses to finish: %w", err)
 	}
@@ -166,6 +163,9 @@ func (h *Host) remove(ctx context.Context, hp *helper) error {
 	if in := hp.inst.Load(); in != nil {
 		err = in.stop(ctx, h.cfg.StopTimeout)
 	}
+	h.mu.Lock()
+	hp.unbindLocked()
+	h.mu.Unlock()
 	for _, o := range h.objects.All() {
 		o.Forget(hp.id)
 	}
@@ -184,10 +184,13 @@ func (h *Host) end(ctx context.Context, hp *helper) error {
 		return nil
 	}
 	hp.state = shared.StateDraining
-	hp.unbindLocked()
+	hp.suspendLocked()
 	h.mu.Unlock()
 	if hp.builtin != nil {
 		err := h.drain(ctx, hp)
+		h.mu.Lock()
+		hp.unbindLocked()
+		h.mu.Unlock()
 		h.withdraw(hp)
 		return err
 	}

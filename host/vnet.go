@@ -16,7 +16,9 @@ type Vnet struct {
 	host *Host
 	name string
 
-	heads map[shared.HookPoint]*hhook.Head // protected by host.mu
+	// The following are protected by host.mu.
+	heads  map[shared.HookPoint]*hhook.Head
+	closed bool
 }
 
 // Vnet returns the vnet with a name, which is made if there is none. The default vnet is "". The error is that of the name.
@@ -69,6 +71,9 @@ func (v *Vnet) RegisterHead(point shared.HookPoint, opts hhook.Options) (*hhook.
 	if h.closed {
 		return nil, errClosed()
 	}
+	if v.closed {
+		return nil, shared.ErrClosed.Errorf("vnet %q is closed", v.name)
+	}
 	if v.heads[point] != nil {
 		return nil, shared.ErrExist.Errorf("hook point %s is registered already%s", point, v.in())
 	}
@@ -80,6 +85,9 @@ func (v *Vnet) RegisterHead(point shared.HookPoint, opts hhook.Options) (*hhook.
 		b := bindings{hp, hp.newHooks(head)}
 		if err := head.Add(b.hooks...); err != nil {
 			return nil, err
+		}
+		if hp.state == shared.StateDraining {
+			head.Suspend(b.hooks...)
 		}
 		bound = append(bound, b)
 	}
@@ -134,7 +142,8 @@ func (v *Vnet) Head(point shared.HookPoint) (*hhook.Head, error) {
 }
 
 // Close ends the vnet. Heads that are left in it are logged as leaks and closed all the same, whoever holds them (the kernel's
-// hhook_vnet_uninit). The default vnet is emptied but stays.
+// hhook_vnet_uninit). The default vnet is emptied but
+// stays. It waits for runs under way as long as an unload does.
 func (v *Vnet) Close(ctx context.Context) error {
 	h := v.host
 	h.mu.Lock()
@@ -146,8 +155,11 @@ func (v *Vnet) Close(ctx context.Context) error {
 	})
 	if v.name != "" {
 		delete(h.vnets, v.name)
+		v.closed = true
 	}
 	h.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.DrainTimeout)
+	defer cancel()
 	var errs []error
 	for _, head := range left {
 		h.log.Warn("hook head leaked", "point", string(head.Point()), "vnet", v.name, "refs", head.Refs())

@@ -8,11 +8,15 @@ const APIGeneration = 1
 
 // Sizes that hold for every helper unless its spec or Modinfo says less.
 const (
-	MaxContext = 1 << 20 // bytes of one invocation's context
-	MaxSlot    = 64 << 10
-	MaxSlots   = 64 << 20
-	MaxHooks   = 256 // hooks of one helper
-	MaxClasses = 64
+	MaxContext    = 1 << 20 // bytes of one invocation's context
+	MaxSlot       = 64 << 10
+	MaxSlots      = 64 << 20
+	MaxHooks      = 256 // hooks of one helper
+	MaxClasses    = 64
+	MaxRequires   = 10 // helpers that one helper may require, and whose data it may read
+	MaxProperties = 256
+	MaxSections   = 64
+	MaxFields     = 1024 // of the data schema
 
 	DefaultInflight = 4096 // calls of one helper that are queued or under way
 )

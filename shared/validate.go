@@ -99,8 +99,8 @@ func (m *Modinfo) Validate() error {
 		}
 	}
 	add(ValidateName("helper name", m.Name))
-	if len(m.Classes) > MaxClasses {
-		return errors.Join(append(errs, ErrInvalid.Errorf("%d classes, the limit is %d", len(m.Classes), MaxClasses))...)
+	if err := m.validateCounts(); err != nil { // before anything is done for each of them
+		return errors.Join(append(errs, err)...)
 	}
 	for i, c := range m.Classes {
 		add(c.Validate())
@@ -110,8 +110,11 @@ func (m *Modinfo) Validate() error {
 	}
 	add(m.validateHooks())
 	add(m.validateOSD())
-	for _, r := range m.Requires {
+	for i, r := range m.Requires {
 		add(ValidateName("required helper's name", r.Name))
+		if slices.ContainsFunc(m.Requires[:i], func(other Requirement) bool { return other.Name == r.Name }) {
+			add(ErrExist.Errorf("%s is required twice", r.Name))
+		}
 		if r.Name == m.Name {
 			add(ErrDeadlock.Errorf("%s requires itself: %s → %s", m.Name, m.Name, m.Name))
 		}
@@ -131,6 +134,27 @@ func (m *Modinfo) Validate() error {
 		sections[s.Name] = true
 	}
 	return errors.Join(errs...)
+}
+
+// validateCounts bounds the lists.
+func (m *Modinfo) validateCounts() error {
+	for _, list := range []struct {
+		what       string
+		have, most int
+	}{
+		{"classes", len(m.Classes), MaxClasses},
+		{"hooks", len(m.Hooks), MaxHooks},
+		{"requirements", len(m.Requires), MaxRequires},
+		{"helpers to read from", len(m.Reads), MaxRequires},
+		{"properties", len(m.Properties), MaxProperties},
+		{"sections", len(m.Sections), MaxSections},
+		{"fields in the data schema", len(m.OSD.Schema), MaxFields},
+	} {
+		if list.have > list.most {
+			return ErrInvalid.Errorf("%d %s, the limit is %d", list.have, list.what, list.most)
+		}
+	}
+	return nil
 }
 
 // validateProperties checks a schema: names, doubles, types, and that defaults are of them.
@@ -159,9 +183,6 @@ func validateProperties(schema []Property) error {
 }
 
 func (m *Modinfo) validateHooks() error {
-	if len(m.Hooks) > MaxHooks {
-		return ErrInvalid.Errorf("%d hooks, the limit is %d", len(m.Hooks), MaxHooks)
-	}
 	type function struct {
 		point HookPoint
 		index uint32

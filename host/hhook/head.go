@@ -160,6 +160,25 @@ func (h *Head) Remove(hooks ...*Hook) {
 	h.setLocked(list)
 }
 
+// Suspend has the given hooks passed over from now on, and counted as skipped, until Resume or Remove: for a helper that is about to
+// leave, and may refuse to. They keep their places. Runs that began before go on with them; Drain waits for those.
+func (h *Head) Suspend(hooks ...*Hook) { h.suspend(hooks, true) }
+
+// Resume ends what Suspend began.
+func (h *Head) Resume(hooks ...*Hook) { h.suspend(hooks, false) }
+
+func (h *Head) suspend(hooks []*Hook, suspended bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return
+	}
+	for _, hook := range hooks {
+		hook.suspended = suspended
+	}
+	h.setLocked(h.Hooks())
+}
+
 // setLocked replaces the snapshot and retires the one before.
 func (h *Head) setLocked(hooks []*Hook) {
 	var next *snapshot

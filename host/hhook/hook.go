@@ -42,9 +42,10 @@ func (inv *Invocation) recycle() {
 	invocations.Put(inv)
 }
 
-// aim points the invocation at a hook, and reports whether the hook is to be called: it is not if it needs data on the object and
-// there is none.
-func (inv *Invocation) aim(hook *Hook) bool {
+// aim points the invocation at hook i, and reports whether that is to be called: it is not if it is suspended, or needs data on the
+// object and there is none.
+func (inv *Invocation) aim(s *snapshot, i int) bool {
+	hook := s.hooks[i]
 	if inv.Hook != nil {
 		inv.Out, inv.Slot = Outcome{}, nil
 	}
@@ -52,7 +53,7 @@ func (inv *Invocation) aim(hook *Hook) bool {
 	if inv.Object != nil {
 		inv.Slot = inv.Object.Slot(hook.ID)
 	}
-	if hook.NeedsOSD && inv.Slot == nil {
+	if hook.NeedsOSD && inv.Slot == nil || s.skipped != nil && s.skipped[i] {
 		hook.stats.skip()
 		return false
 	}
@@ -98,9 +99,10 @@ type HookConfig struct {
 // Hook is one function of one helper on one head: struct hookinfo. It is safe for concurrent use.
 type Hook struct {
 	HookConfig
-	point shared.HookPoint // set when it is first added to a head
-	seq   uint64           // and its place among those added; the head's mu protects it
-	stats Stats
+	suspended bool             // protected by the head's mu
+	point     shared.HookPoint // set when it is first added to a head
+	seq       uint64           // and its place among those added; the head's mu protects it
+	stats     Stats
 }
 
 // NewHook returns a hook that can be added to one head.

@@ -6,13 +6,12 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/khelp/khelp/host/osd"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // target is a Target that is a function. What is queued runs at once.
 type target func(ctx context.Context, inv *Invocation) Outcome

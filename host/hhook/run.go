@@ -68,7 +68,7 @@ func (h *Head) chain(ctx context.Context, s *snapshot, obj *osd.Object, msg []by
 	inv := invocations.Get().(*Invocation)
 	inv.Object, inv.Context, inv.Deadline = obj, msg, deadline
 	for i, hook := range s.hooks {
-		if !inv.aim(hook) {
+		if !inv.aim(s, i) {
 			continue
 		}
 		hook.call(ctx, inv)
@@ -121,7 +121,7 @@ func skipRest(hooks []*Hook) {
 func (h *Head) failAll(s *snapshot, obj *osd.Object) (v Verdict) {
 	inv := &Invocation{Object: obj}
 	for i, hook := range s.hooks {
-		if !inv.aim(hook) {
+		if !inv.aim(s, i) {
 			continue
 		}
 		inv.Out = Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("object %d did not become free within %v", obj.ID(), h.opts.Budget))
@@ -150,8 +150,8 @@ func (h *Hook) call(ctx context.Context, inv *Invocation) {
 func (h *Head) queue(ctx context.Context, s *snapshot, obj *osd.Object, msg []byte, deadline time.Time) {
 	inv := invocations.Get().(*Invocation)
 	inv.Object, inv.Context, inv.Deadline, inv.snap = obj, msg, deadline, s
-	for _, hook := range s.hooks {
-		if !inv.aim(hook) {
+	for i, hook := range s.hooks {
+		if !inv.aim(s, i) {
 			continue
 		}
 		s.hold()

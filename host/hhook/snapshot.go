@@ -10,7 +10,8 @@ import (
 // runs, and drained is closed when the last of the old ones has gone.
 type snapshot struct {
 	hooks   []*Hook
-	remote  bool // some hook leaves the process, so deadlines matter
+	skipped []bool // which hooks are suspended; nil: none
+	remote  bool   // some hook leaves the process, so deadlines matter
 	users   atomic.Int64
 	drained chan struct{}
 	close   sync.Once
@@ -19,9 +20,17 @@ type snapshot struct {
 // retired is a bit of users, high above any count of them.
 const retired = 1 << 62
 
+// newSnapshot is called with the head's lock held, which guards the hooks' suspended.
 func newSnapshot(hooks []*Hook) *snapshot {
 	s := &snapshot{hooks: hooks, drained: make(chan struct{})}
-	for _, h := range hooks {
+	for i, h := range hooks {
+		if h.suspended {
+			if s.skipped == nil {
+				s.skipped = make([]bool, len(hooks))
+			}
+			s.skipped[i] = true
+			continue
+		}
 		s.remote = s.remote || !h.InProc
 	}
 	return s

@@ -192,4 +192,4 @@ func (o *Object) Destroy(ctx context.Context) error {
 }
 
 // TryLock takes the object's turn if it is free.
-func (o *Object) TryLock() bool { return o.turn.state.CompareAndSwap(0, turnHeld) }
+func (o *Object) TryLock() bool { return o.turn.tryLock() }

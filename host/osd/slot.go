@@ -1,7 +1,9 @@
 package osd
 
 import (
+	"context"
 	"sync"
+	"time"
 
 	"github.com/khelp/khelp/shared"
 )
@@ -12,10 +14,11 @@ type Slot struct {
 	helper  shared.HelperID
 	keeps   bool // whether the helper keeps data here; without, the slot only orders calls
 	serial  any  // see Serial
-	running sync.Mutex
+	running turn
 
-	mu   sync.Mutex // protects the following field against readers; see Lent
-	data []byte
+	mu    sync.Mutex // protects the following fields, data against readers only; see Lent
+	data  []byte
+	ended bool
 }
 
 // NewSlot returns a slot with a copy of data. Serial is for the dispatcher of the helper's calls; see Slot.Serial.
@@ -37,8 +40,18 @@ func (s *Slot) KeepsData() bool { return s.keeps }
 // Serial returns what the dispatcher of the helper's calls put here to keep them in order; nobody else looks at it.
 func (s *Slot) Serial() any { return s.serial }
 
-// Running is held while a function in this process works on the slot. Calls that leave the process are kept apart by Serial instead.
-func (s *Slot) Running() *sync.Mutex { return &s.running }
+// Enter keeps functions in this process that work on the slot apart: it waits until the one before has left, until deadline, or as long
+// as ctx allows if that is zero, and reports whether it is the caller's turn; if so, Leave ends it. Calls that leave the process are
+// kept apart by Serial instead.
+func (s *Slot) Enter(ctx context.Context, deadline time.Time) bool {
+	return s.running.lock(ctx, deadline)
+}
+
+// TryEnter is Enter without the wait.
+func (s *Slot) TryEnter() bool { return s.running.tryLock() }
+
+// Leave ends what Enter began.
+func (s *Slot) Leave() { s.running.unlock() }
 
 // Bytes returns a copy of the committed data: khelp_get_osd.
 func (s *Slot) Bytes() []byte {
@@ -58,18 +71,42 @@ func (s *Slot) Len() int {
 // calls, of a slot is under way at a time, and only its end commits, so the bytes hold still until then.
 func (s *Slot) Lent() []byte { return s.data }
 
-// Swap makes data itself the slot's bytes and returns the slice that held them before, for use again. Only the one whose call has
-// ended may.
-func (s *Slot) Swap(data []byte) []byte {
+// Admit decides whether a slot may grow by so many bytes, which may be negative.
+type Admit func(grown int) bool
+
+// Swap makes data itself the slot's bytes, if admit allows, and returns the slice that held them before, for use again. Only the one
+// whose call has ended may.
+func (s *Slot) Swap(data []byte, admit Admit) (old []byte, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	data, s.data = s.data, data
-	return data
+	if s.ended || !s.admitted(data, admit) {
+		return nil, false
+	}
+	old, s.data = s.data, data
+	return old, true
 }
 
-// Commit makes data, of which it keeps a copy, the slot's bytes: whole, or not at all. Only the one whose call has ended may.
-func (s *Slot) Commit(data []byte) {
+// Commit makes data, of which it keeps a copy, the slot's bytes, if admit allows: whole, or not at all. Only the one whose call has ended
+// may. A slot that has ended takes nothing more.
+func (s *Slot) Commit(data []byte, admit Admit) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended || !s.admitted(data, admit) {
+		return false
+	}
 	s.data = append(s.data[:0], data...)
+	return true
+}
+
+func (s *Slot) admitted(data []byte, admit Admit) bool {
+	grown := len(data) - len(s.data)
+	return grown == 0 || admit == nil || admit(grown)
+}
+
+// End says that the slot's object is gone, and returns how many bytes the slot held at the end. A call that ends later commits nothing.
+func (s *Slot) End() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	return len(s.data)
 }

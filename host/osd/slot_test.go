@@ -16,7 +16,7 @@ func TestSlotKeepsItsOwnBytes(t *testing.T) {
 		t.Errorf("%d %v %v %q %d", s.Helper(), s.KeepsData(), s.Serial(), s.Bytes(), s.Len())
 	}
 	next := []byte("second")
-	s.Commit(next)
+	s.Commit(next, nil)
 	next[0] = 'X'
 	got := s.Bytes()
 	if string(got) != "second" || string(s.Lent()) != "second" || s.Len() != 6 {
@@ -26,11 +26,11 @@ func TestSlotKeepsItsOwnBytes(t *testing.T) {
 	if string(s.Bytes()) != "second" {
 		t.Error("a reading shares the slot's bytes")
 	}
-	s.Commit(s.Lent()[3:]) // what is committed may be part of what was lent
+	s.Commit(s.Lent()[3:], nil) // what is committed may be part of what was lent
 	if string(s.Bytes()) != "ond" {
 		t.Errorf("%q", s.Bytes())
 	}
-	s.Commit(nil)
+	s.Commit(nil, nil)
 	if s.Len() != 0 || len(s.Bytes()) != 0 {
 		t.Errorf("%q after no bytes", s.Bytes())
 	}
@@ -45,7 +45,7 @@ func TestSlotIsWhatWasCommittedLast(t *testing.T) {
 		s := NewSlot(1, want, nil)
 		for range rapid.IntRange(0, 10).Draw(t, "commits") {
 			want = rapid.SliceOf(rapid.Byte()).Draw(t, "data")
-			s.Commit(want)
+			s.Commit(want, nil)
 		}
 		if !bytes.Equal(s.Bytes(), want) || s.Len() != len(want) {
 			t.Fatalf("%x, want %x", s.Bytes(), want)
@@ -75,7 +75,7 @@ func TestO4_ReadersSeeWholeCommits(t *testing.T) {
 		})
 	}
 	for i := range 3000 {
-		s.Commit(bytes.Repeat([]byte{byte(i)}, 1+i%100))
+		s.Commit(bytes.Repeat([]byte{byte(i)}, 1+i%100), nil)
 	}
 	close(stop)
 	readers.Wait()

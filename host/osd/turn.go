@@ -24,7 +24,7 @@ const (
 
 // lock takes the turn, waiting until deadline (zero: as long as ctx allows). It reports whether it has it.
 func (t *turn) lock(ctx context.Context, deadline time.Time) bool {
-	if t.state.CompareAndSwap(0, turnHeld) {
+	if t.tryLock() {
 		return true
 	}
 	ready := t.enqueue()
@@ -45,6 +45,9 @@ func (t *turn) lock(ctx context.Context, deadline time.Time) bool {
 	}
 	return t.abandon(ready)
 }
+
+// tryLock takes the turn if it is free.
+func (t *turn) tryLock() bool { return t.state.CompareAndSwap(0, turnHeld) }
 
 // enqueue takes the turn if it has become free, and returns nil; else it returns a channel that is closed when the turn is given.
 func (t *turn) enqueue() chan struct{} {

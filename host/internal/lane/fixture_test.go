@@ -13,24 +13,10 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )
-
-// patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
-
-// await fails the test if what does not happen in time.
-func await[T any](t testing.TB, what string, happens <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-happens:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("%s did not happen within %v", what, patience)
-		panic("unreachable")
-	}
-}
 
 // peer is the helper's end of a Run stream, in the test's hands.
 type peer struct {
@@ -72,7 +58,7 @@ func newLane(t testing.TB) (*Stream, *peer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := await(t, "the stream's arrival", peers)
+	p := testkit.Await(t, "the stream's arrival", peers)
 	t.Cleanup(func() {
 		s.Close()
 		_ = conn.Close()
@@ -189,7 +175,7 @@ func (r *recorder) endLocked(i int, how string, err error) {
 // want waits for the end of all calls and compares.
 func (r *recorder) want(ends ...string) {
 	r.t.Helper()
-	await(r.t, fmt.Sprintf("the end of %d calls", r.calls), r.done)
+	testkit.Await(r.t, fmt.Sprintf("the end of %d calls", r.calls), r.done)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !slices.Equal(r.ends, ends) {
@@ -210,7 +196,7 @@ func submit(t testing.TB, s *Stream, object uint64, timeout time.Duration, conte
 // marker is a call that has been replied to: what the peer sent before has been dealt with.
 func marker(t testing.TB, s *Stream, p *peer) {
 	t.Helper()
-	r, _ := submit(t, s, 999, patience, "marker")
+	r, _ := submit(t, s, 999, testkit.Patience, "marker")
 	p.reply(ok(p.calls(1)[0].Seq, "seen"))
 	r.want("=seen")
 }

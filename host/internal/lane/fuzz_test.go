@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared/wire"
 )
 
@@ -79,14 +80,14 @@ func FuzzReplies(f *testing.F) {
 		s := over(h)
 		var recorders []*recorder
 		for i, n := range shape {
-			r, _ := submit(t, s, uint64(i+1), patience, make([]string, n)...)
+			r, _ := submit(t, s, uint64(i+1), testkit.Patience, make([]string, n)...)
 			recorders = append(recorders, r)
 		}
 		close(h.begin)
 		for _, r := range recorders {
-			await(t, "a call's end", r.done)
+			testkit.Await(t, "a call's end", r.done)
 		}
-		await(t, "the lane's end", s.Done())
+		testkit.Await(t, "the lane's end", s.Done())
 		s.Close()
 		if s.Err() == nil {
 			t.Error("the lane ended without a reason")

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )
@@ -86,17 +87,17 @@ func TestHammerEveryCallEndsOnce(t *testing.T) {
 							r.mu.Unlock()
 							continue
 						}
-						await(t, "a call's end", r.done)
+						testkit.Await(t, "a call's end", r.done)
 					}
 				})
 			}
 			if round > 0 {
-				await(t, "half of the work", half)
+				testkit.Await(t, "half of the work", half)
 				end(s, p)
 			}
 			callers.Wait()
 			end(s, p)
-			await(t, "the lane's end", s.Done())
+			testkit.Await(t, "the lane's end", s.Done())
 			s.Close()
 			helper.Wait()
 			t.Logf("%d chains, %d abandoned, %+v", submitted.Load(), abandoned.Load(), s.Counts())
@@ -163,7 +164,7 @@ func TestChainThatEndsWithinSubmitIsSentUnchanged(t *testing.T) {
 					w.context[j] = 'a'
 				}
 				s.Submit(&Chain{Object: uint64(i + 1), Handler: w, Calls: []Call{{Context: w.context, Timeout: 1}}})
-				await(t, "the timeout", w.done)
+				testkit.Await(t, "the timeout", w.done)
 			}
 		})
 	}

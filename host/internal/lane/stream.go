@@ -34,6 +34,7 @@ const (
 	minFrame     = 4 << 10   // gRPC returns a buffer to us only if it is larger than its pooling threshold of 1 KiB
 	framesAhead  = 2         // frames handed to gRPC and not yet written
 	keepFrameCap = 1 << 20   // larger buffers are not kept for reuse
+	maxWaiting   = 32 << 20  // bytes that wait to be sent; beyond that the helper does not read what it is sent, and chains are refused
 )
 
 // Open opens the Run stream on a connection to a helper. The lane lives until Close, or until the stream ends by itself. ctx is for
@@ -171,9 +172,10 @@ type outbox struct {
 	quit  chan struct{} // closed by close
 	once  sync.Once
 
-	mu     sync.Mutex // protects the following fields
-	frames [][]byte   // full ones, and the one being filled
-	spare  [][]byte   // buffers to use again
+	mu      sync.Mutex // protects the following fields
+	frames  [][]byte   // full ones, and the one being filled
+	waiting int        // their bytes
+	spare   [][]byte   // buffers to use again
 }
 
 func (o *outbox) init() {
@@ -186,10 +188,13 @@ func (o *outbox) init() {
 }
 
 // put encodes a chain behind what is queued and puts it into the table. It does the former first: from when it is in the table a chain
-// can end at any moment, and its owner may use its slices for something else. The error says why the table took it not.
+// can end at any moment, and its owner may use its slices for something else. The error says why it was not taken.
 func (o *outbox) put(c *Chain, t *table) (first uint64, cause shared.Cause, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.waiting > maxWaiting {
+		return 0, shared.CauseOverload, shared.ErrOverload.Errorf("%d bytes wait for the helper to read", o.waiting)
+	}
 	n := len(o.frames)
 	if n == 0 || len(o.frames[n-1]) > frameSplit {
 		o.frames = append(o.frames, o.bufferLocked())
@@ -210,6 +215,7 @@ func (o *outbox) put(c *Chain, t *table) (first uint64, cause shared.Cause, err 
 	}
 	wire.ShiftCalls(frame[start:], first)
 	o.frames[n-1] = frame
+	o.waiting += len(frame) - start
 	signal(o.wake)
 	return first, shared.CauseNone, nil
 }
@@ -255,6 +261,7 @@ func (o *outbox) pop() []byte {
 		return nil
 	}
 	frame := o.frames[0]
+	o.waiting -= len(frame)
 	o.frames = append(o.frames[:0], o.frames[1:]...)
 	if len(o.frames) > 0 {
 		signal(o.wake)

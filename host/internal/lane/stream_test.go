@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )
@@ -22,7 +23,7 @@ func TestRepliesOutOfOrderAcrossChains(t *testing.T) {
 	s, p := newLane(t)
 	var recorders []*recorder
 	for i := range 5 {
-		r, _ := submit(t, s, uint64(i+1), patience, fmt.Sprint("context ", i))
+		r, _ := submit(t, s, uint64(i+1), testkit.Patience, fmt.Sprint("context ", i))
 		recorders = append(recorders, r)
 	}
 	calls := p.calls(5)
@@ -42,9 +43,9 @@ func TestChainOnTheWire(t *testing.T) {
 	s, p := newLane(t)
 	r := newRecorder(t, 3)
 	s.Submit(&Chain{Object: 7, HasData: true, Data: []byte("data"), Handler: r, Calls: []Call{
-		{Hook: 1, Context: []byte("a"), Timeout: patience},
-		{Hook: 2, Context: []byte("b"), Timeout: 2 * patience, Kind: wire.CallKind_CALL_KIND_FREE},
-		{Hook: 3, Timeout: patience},
+		{Hook: 1, Context: []byte("a"), Timeout: testkit.Patience},
+		{Hook: 2, Context: []byte("b"), Timeout: 2 * testkit.Patience, Kind: wire.CallKind_CALL_KIND_FREE},
+		{Hook: 3, Timeout: testkit.Patience},
 	}})
 	calls := p.calls(3)
 	for i, c := range calls {
@@ -52,7 +53,7 @@ func TestChainOnTheWire(t *testing.T) {
 			t.Errorf("call %d came as %+v", i, c)
 		}
 	}
-	if string(calls[0].Data) != "data" || string(calls[1].Context) != "b" || calls[1].Budget != 2*patience || calls[1].Kind != wire.CallKind_CALL_KIND_FREE {
+	if string(calls[0].Data) != "data" || string(calls[1].Context) != "b" || calls[1].Budget != 2*testkit.Patience || calls[1].Kind != wire.CallKind_CALL_KIND_FREE {
 		t.Errorf("%+v", calls)
 	}
 	p.reply(ok(calls[0].Seq, "1"))
@@ -62,8 +63,8 @@ func TestChainOnTheWire(t *testing.T) {
 
 func TestChainOrderViolated(t *testing.T) {
 	s, p := newLane(t)
-	r, ticket := submit(t, s, 1, patience, "a", "b", "c")
-	other, _ := submit(t, s, 2, patience, "d")
+	r, ticket := submit(t, s, 1, testkit.Patience, "a", "b", "c")
+	other, _ := submit(t, s, 2, testkit.Patience, "d")
 	calls := p.calls(4)
 	p.reply(ok(calls[0].Seq, "1"), ok(calls[2].Seq, "3"), ok(calls[1].Seq, "2"), ok(calls[3].Seq, "4"))
 	r.want("=1", "bad_reply", "bad_reply")
@@ -81,13 +82,13 @@ func TestChainOrderViolated(t *testing.T) {
 
 func TestDoubleReplyIsDroppedAndCounted(t *testing.T) {
 	s, p := newLane(t)
-	r, _ := submit(t, s, 1, patience, "a")
+	r, _ := submit(t, s, 1, testkit.Patience, "a")
 	seq := p.calls(1)[0].Seq
 	p.reply(ok(seq, "1"), ok(seq, "again"))
 	r.want("=1")
 	marker(t, s, p)
 	// The place is used again: the old number still fits nothing.
-	r, _ = submit(t, s, 1, patience, "b")
+	r, _ = submit(t, s, 1, testkit.Patience, "b")
 	next := p.calls(1)[0].Seq
 	p.reply(ok(seq, "old"), ok(next, "2"))
 	r.want("=2")
@@ -99,7 +100,7 @@ func TestDoubleReplyIsDroppedAndCounted(t *testing.T) {
 func TestReplyThatNeverComesIsATimeout(t *testing.T) {
 	s, p := newLane(t)
 	r, ticket := submit(t, s, 1, 5*time.Millisecond, "a", "b")
-	other, _ := submit(t, s, 2, patience, "c")
+	other, _ := submit(t, s, 2, testkit.Patience, "c")
 	calls := p.calls(3)
 	r.want("timeout", "timeout")
 	if !errors.Is(r.errs[0], shared.ErrTimeout) || !strings.Contains(r.errs[0].Error(), "5ms") {
@@ -117,7 +118,7 @@ func TestReplyThatNeverComesIsATimeout(t *testing.T) {
 
 func TestNumbersThatWereNeverGivenOut(t *testing.T) {
 	s, p := newLane(t)
-	r, _ := submit(t, s, 1, patience, "a")
+	r, _ := submit(t, s, 1, testkit.Patience, "a")
 	next := p.calls(1)[0].Seq
 	gen, index, _ := split(next)
 	strays := []uint64{0, ^uint64(0), seq(gen, index+1, 0), seq(gen+1, index, 0), seq(0, index, 0), seq(gen, maxChains-1, 0)}
@@ -135,11 +136,11 @@ func TestNumbersThatWereNeverGivenOut(t *testing.T) {
 // ended checks what holds of every lane that has ended.
 func ended(t *testing.T, s *Stream, cause shared.Cause) {
 	t.Helper()
-	await(t, "the lane's end", s.Done())
+	testkit.Await(t, "the lane's end", s.Done())
 	if !errors.Is(s.Err(), cause.Err()) {
 		t.Errorf("the lane ended with %v, want %v", s.Err(), cause.Err())
 	}
-	r, ticket := submit(t, s, 3, patience, "x", "y")
+	r, ticket := submit(t, s, 3, testkit.Patience, "x", "y")
 	r.want(string(cause), string(cause))
 	if s.Abandon(ticket) {
 		t.Error("a chain of an ended lane was abandoned")
@@ -166,8 +167,8 @@ func TestLaneEnds(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s, p := newLane(t)
-			one, _ := submit(t, s, 1, patience, "a")
-			chain, _ := submit(t, s, 2, patience, "b", "c", "d")
+			one, _ := submit(t, s, 1, testkit.Patience, "a")
+			chain, _ := submit(t, s, 2, testkit.Patience, "b", "c", "d")
 			calls := p.calls(4)
 			p.reply(ok(calls[1].Seq, "1"))
 			marker(t, s, p)
@@ -181,8 +182,8 @@ func TestLaneEnds(t *testing.T) {
 
 func TestGarbageBehindReplies(t *testing.T) {
 	s, p := newLane(t)
-	one, _ := submit(t, s, 1, patience, "a")
-	two, _ := submit(t, s, 2, patience, "b")
+	one, _ := submit(t, s, 1, testkit.Patience, "a")
+	two, _ := submit(t, s, 2, testkit.Patience, "b")
 	first := ok(p.calls(2)[0].Seq, "1")
 	_ = p.raw(append(wire.AppendReply(nil, &first), 0x0a))
 	one.want("=1") // whole, and in front of what is broken
@@ -200,7 +201,7 @@ func TestEmptyFrameIsNothing(t *testing.T) {
 
 func TestAbandon(t *testing.T) {
 	s, p := newLane(t)
-	r, ticket := submit(t, s, 1, patience, "a", "b")
+	r, ticket := submit(t, s, 1, testkit.Patience, "a", "b")
 	calls := p.calls(2)
 	if !s.Abandon(ticket) {
 		t.Error("an unanswered chain was not abandoned")
@@ -213,7 +214,7 @@ func TestAbandon(t *testing.T) {
 	if len(r.ends) != 0 {
 		t.Errorf("an abandoned chain's handler heard %v", r.ends)
 	}
-	r, ticket = submit(t, s, 1, patience, "a", "b")
+	r, ticket = submit(t, s, 1, testkit.Patience, "a", "b")
 	calls = p.calls(2)
 	p.reply(ok(calls[0].Seq, "1"))
 	marker(t, s, p)
@@ -237,7 +238,7 @@ func TestAbandonRacesWithReplies(t *testing.T) {
 	for i := range 8 {
 		callers.Go(func() {
 			for range 300 {
-				r, ticket := submit(t, s, uint64(i+1), patience, "x")
+				r, ticket := submit(t, s, uint64(i+1), testkit.Patience, "x")
 				if s.Abandon(ticket) {
 					r.mu.Lock()
 					if len(r.ends) != 0 {
@@ -282,7 +283,7 @@ func TestCallsOfManyCallersShareFrames(t *testing.T) {
 	for i := range 64 {
 		callers.Go(func() {
 			for range each {
-				r, _ := submit(t, s, uint64(i+1), patience, "x")
+				r, _ := submit(t, s, uint64(i+1), testkit.Patience, "x")
 				r.want("=x")
 			}
 		})
@@ -301,7 +302,7 @@ func TestFramesAreBoundedInBytes(t *testing.T) {
 	big := strings.Repeat("x", 100<<10)
 	var recorders []*recorder
 	for i := range 60 {
-		r, _ := submit(t, s, uint64(i+1), patience, big)
+		r, _ := submit(t, s, uint64(i+1), testkit.Patience, big)
 		recorders = append(recorders, r)
 	}
 	largest, calls := 0, 0
@@ -358,7 +359,7 @@ func BenchmarkStream(b *testing.B) {
 				done.Go(func() {
 					w := &waiter{back: make(chan struct{}, 1)}
 					for range work {
-						s.Submit(&Chain{Object: uint64(i + 1), HasData: true, Data: data, Handler: w, Calls: []Call{{Context: msg, Timeout: patience}}})
+						s.Submit(&Chain{Object: uint64(i + 1), HasData: true, Data: data, Handler: w, Calls: []Call{{Context: msg, Timeout: testkit.Patience}}})
 						<-w.back
 					}
 				})
