@@ -94,7 +94,7 @@ func (s DataSchema) Values(data []byte) map[string]any {
 			continue
 		}
 		if f.Type == FieldUint8 {
-			values[f.Name] = printable(at[:count])
+			values[f.Name] = textOrHex(at[:count])
 			continue
 		}
 		run := make([]any, count)
@@ -140,8 +140,9 @@ func finite(f float64) any {
 	return f
 }
 
-// printable shows a byte array as text if it is text, padded with zeros at most, else in hex.
-func printable(b []byte) string {
+// textOrHex shows a byte array as text if it is ASCII text, padded with zeros at most, and else all its bytes in hex. It is not
+// Printable: escapes would hide where an address or a hash begins, and short runs of bytes are UTF-8 by chance.
+func textOrHex(b []byte) string {
 	text := strings.TrimRight(string(b), "\x00")
 	for _, r := range text {
 		if r < ' ' || r > '~' {

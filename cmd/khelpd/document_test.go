@@ -183,7 +183,7 @@ func TestReport(t *testing.T) {
 	}{
 		{failed("unload ertt", shared.ErrBusy.Errorf("held by 12 objects, vegas")), "khelpd: unload ertt: EBUSY: held by 12 objects, vegas\n"},
 		{failed("unload ertt", shared.ErrBusy), "khelpd: unload ertt: EBUSY: busy\n"},
-		{failed("load x", errors.New("a\nb\x1b[0m")), "khelpd: load x: a\n\tb�[0m\n"},
+		{failed("load x", errors.New("a\nb\x1b[0m")), "khelpd: load x: a\n\tb\\x1b[0m\n"},
 		{errors.New("plain"), "khelpd: plain\n"},
 	} {
 		var b strings.Builder

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/khelp/khelp/shared"
 )
@@ -82,19 +81,18 @@ func (t *table) flush() error {
 	return nil
 }
 
-// printable takes control characters out of text that a helper may have chosen, so that it cannot drive the operator's terminal.
+// printable is shared.Printable for text that may have several lines, such as the last words of a helper.
 func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		lines[i] = shared.Printable(line, 0)
+	}
+	return strings.Join(lines, "\n")
 }
 
-// printableLine is printable for one cell of a table.
+// printableLine is shared.Printable for one cell of a table, where a line's end or a tab is no more than a space.
 func printableLine(s string) string {
-	return strings.NewReplacer("\n", " ", "\t", " ").Replace(printable(s))
+	return shared.Printable(strings.NewReplacer("\n", " ", "\t", " ").Replace(s), 0)
 }
 
 // list joins the elements of a cell.

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/khelp/khelp/shared"
 )
 
 // logLines turns lines of output into log records and keeps the tail:
@@ -18,7 +20,7 @@ import (
 //   - from the first line of a Go panic or fatal error on, lines without a level of their own are errors;
 //   - other lines on stderr are logged at info: a helper that writes there has something to say, and it is no error for that.
 //
-// One logLines belongs to one stream and one goroutine.
+// Lines come cut at maxLine, and are made printable here. One logLines belongs to one stream and one goroutine.
 type logLines struct {
 	log     hclog.Logger
 	tail    *tail
@@ -28,19 +30,17 @@ type logLines struct {
 func newLogLines(log hclog.Logger, t *tail) *logLines { return &logLines{log: log, tail: t} }
 
 func (l *logLines) stdout(line string) {
-	line = printable(line)
 	l.tail.add(line)
-	l.log.Info(line)
+	l.log.Info(shared.Printable(line, 0))
 }
 
 func (l *logLines) stderr(line string) {
-	raw := line
-	line = printable(line)
 	l.tail.add(line)
-	if level, message, fields, ok := parseHclog(raw); ok {
+	if level, message, fields, ok := parseHclog(line); ok {
 		l.log.Log(level, message, fields...)
 		return
 	}
+	line = shared.Printable(line, 0)
 	if level, message, ok := parsePrefix(line); ok {
 		l.log.Log(level, message)
 		return
@@ -78,24 +78,38 @@ func parseHclog(line string) (level hclog.Level, message string, fields []any, o
 	}
 	slices.Sort(keys)
 	for _, key := range keys {
-		value := record[key]
-		if text, isText := value.(string); isText {
-			value = printableLines(text)
-		}
-		fields = append(fields, printable(strings.TrimPrefix(key, "@")), value)
+		fields = append(fields, shared.Printable(strings.TrimPrefix(key, "@"), 0), printableValue(record[key]))
 	}
 	return level, printableLines(message), fields, true
 }
 
-// printableLines is printable for text that may have several lines: those after the first are marked as hclog marks them, so that none
-// can pass for a record of its own.
-func printableLines(s string) string {
-	if !strings.Contains(s, "\n") {
-		return printable(s)
+// printableValue makes the texts in a value of JSON printable, however deep they are.
+func printableValue(v any) any {
+	switch v := v.(type) {
+	case string:
+		return printableLines(v)
+	case []any:
+		for i := range v {
+			v[i] = printableValue(v[i])
+		}
+		return v
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, value := range v {
+			out[shared.Printable(key, 0)] = printableValue(value)
+		}
+		return out
+	default:
+		return v // a number, a bool, null
 	}
+}
+
+// printableLines is shared.Printable for text that may have several lines: those after the first are marked as hclog marks them, so
+// that none can pass for a record of its own.
+func printableLines(s string) string {
 	lines := strings.Split(strings.TrimSuffix(s, "\n"), "\n")
 	for i, line := range lines {
-		lines[i] = printable(line)
+		lines[i] = shared.Printable(line, 0)
 	}
 	return strings.Join(lines, "\n  | ")
 }

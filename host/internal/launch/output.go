@@ -3,15 +3,15 @@ package launch
 import (
 	"bytes"
 	"fmt"
-	"strings"
 	"sync"
-	"unicode/utf8"
+
+	"github.com/khelp/khelp/shared"
 )
 
 const (
 	// maxLine is where a line of output is cut. Reading goes on, the rest of the line is dropped.
 	maxLine = 64 << 10
-	// tailLines is how many lines of output are kept, each cut at maxTailLine.
+	// tailLines is how many lines of output are kept, each made printable and cut at maxTailLine.
 	tailLines   = 200
 	maxTailLine = 4 << 10
 )
@@ -76,9 +76,7 @@ type tail struct {
 }
 
 func (t *tail) add(line string) {
-	if len(line) > maxTailLine {
-		line = strings.ToValidUTF8(line[:maxTailLine], "") + " [cut]"
-	}
+	line = shared.Printable(line, maxTailLine)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.ring[t.n%tailLines] = line
@@ -96,35 +94,3 @@ func (t *tail) lines() []string {
 	}
 	return out
 }
-
-// printable makes a helper's text harmless in a log and on a terminal: control characters, which could move the cursor or forge a line,
-// and bytes that are no UTF-8 are written out. Tabs stay.
-func printable(s string) string {
-	clean := true
-	for _, r := range s {
-		if isControl(r) || r == utf8.RuneError {
-			clean = false
-			break
-		}
-	}
-	if clean {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, size := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && size == 1, isControl(r) && r < utf8.RuneSelf:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case isControl(r):
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteString(s[i : i+size])
-		}
-		i += size
-	}
-	return b.String()
-}
-
-// isControl reports C0 and C1 controls but for the tab.
-func isControl(r rune) bool { return r < ' ' && r != '\t' || r >= 0x7f && r < 0xa0 }
