@@ -36,6 +36,16 @@ func init() {
 	}
 }
 
+func init() {
+	programs["fini-exit"] = func() {
+		helper.Serve(helper.Helper[struct{}]{
+			Name: "fini-exit", Version: "1.0.0",
+			Hooks: helper.Hooks[struct{}]{"tcp.est_in": func(context.Context, *helper.Call, *struct{}) error { return nil }},
+			Fini:  func(context.Context) error { os.Exit(0); return nil },
+		})
+	}
+}
+
 // Shutdown cuts short what is under way, so that no process comes up behind its back.
 func TestShutdownDuringLoad(t *testing.T) {
 	h := hosttest.New(t, host.Config{StartTimeout: time.Minute})
@@ -70,4 +80,15 @@ func TestShutdownDuringLoad(t *testing.T) {
 		t.Errorf("process %d is still there: %v", pid, err)
 	}
 	wantErr(t, h.Load(t.Context(), shared.HelperSpec{Name: "x"}, host.LoadOptions{}), shared.ErrClosed, "shut down")
+}
+
+// A helper that dies of its Fini has finished.
+func TestL9_DiesOfFini(t *testing.T) {
+	h := hosttest.New(t, host.Config{})
+	if err := h.Load(t.Context(), shared.HelperSpec{Name: "fini-exit", Command: program("fini-exit")}, host.LoadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Unload(t.Context(), "fini-exit", host.UnloadOptions{}); err != nil {
+		t.Error(err)
+	}
 }

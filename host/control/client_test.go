@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 )
 
@@ -69,7 +70,7 @@ func TestClientFindsADaemonThatWasStartedAnew(t *testing.T) {
 	if err := again.Close(); err != nil {
 		t.Error(err)
 	}
-	if err := receive(t, ended, "the end of Serve"); err != nil {
+	if err := testkit.Await(t, "the end of Serve", ended); err != nil {
 		t.Error(err)
 	}
 }
@@ -92,7 +93,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	wantIs(t, c.Load(ctx, LoadRequest{Name: "ertt"}), shared.ErrTimeout)
-	if err := receive(t, ended, "the host's side of the call"); err == nil {
+	if err := testkit.Await(t, "the host's side of the call", ended); err == nil {
 		t.Error("the host's call did not end with the client's")
 	}
 }

@@ -7,15 +7,13 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
-
-	"go.uber.org/goleak"
 
 	"github.com/khelp/khelp/host"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // fakeHost answers with what its functions say and keeps what it was asked.
 type fakeHost struct {
@@ -104,18 +102,6 @@ func dial(t *testing.T, path string) *Client {
 		}
 	})
 	return c
-}
-
-// receive takes one value or fails after a while that only a bug takes.
-func receive[T any](t *testing.T, ch <-chan T, what string) T {
-	t.Helper()
-	select {
-	case v := <-ch:
-		return v
-	case <-time.After(20 * time.Second):
-		t.Fatalf("timed out waiting for %s", what)
-		panic("unreachable")
-	}
 }
 
 func wantIs(t *testing.T, err, want error) {

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 )
 
@@ -34,7 +35,7 @@ func dialAs(t *testing.T, uid int, path string) net.Conn {
 		}()
 		done <- result{conn, err}
 	}()
-	r := receive(t, done, "a connection as another user")
+	r := testkit.Await(t, "a connection as another user", done)
 	if r.err != nil {
 		t.Fatal(r.err)
 	}
@@ -81,7 +82,7 @@ func TestSocketIsClosedToOthersByItsMode(t *testing.T) {
 		_, err := Dial(t.Context(), path)
 		done <- err
 	}()
-	wantIs(t, receive(t, done, "Dial as another user"), shared.ErrPermission)
+	wantIs(t, testkit.Await(t, "Dial as another user", done), shared.ErrPermission)
 }
 
 // openDirs lets everybody search the temporary directories above path.

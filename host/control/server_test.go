@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/khelp/khelp/host"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 )
 
@@ -293,7 +294,7 @@ func TestShutdownWaitsThenCuts(t *testing.T) {
 	c := dial(t, path)
 	answer := make(chan error, 1)
 	go func() { answer <- c.Unload(context.Background(), "ertt", 0) }()
-	receive(t, entered, "the call")
+	testkit.Await(t, "the call", entered)
 
 	shut := make(chan error, 1)
 	ctx, cut := context.WithCancel(context.Background())
@@ -304,8 +305,8 @@ func TestShutdownWaitsThenCuts(t *testing.T) {
 	case <-time.After(20 * time.Millisecond):
 	}
 	cut()
-	wantIs(t, receive(t, shut, "Shutdown"), context.Canceled)
-	if err := receive(t, answer, "the call's answer"); err == nil {
+	wantIs(t, testkit.Await(t, "Shutdown", shut), context.Canceled)
+	if err := testkit.Await(t, "the call's answer", answer); err == nil {
 		t.Error("the call that was cut reports success")
 	}
 }
@@ -374,7 +375,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = client.Close() })
 		if i < 2 {
-			conn := receive(t, accepted, "a connection within the limit")
+			conn := testkit.Await(t, "a connection within the limit", accepted)
 			t.Cleanup(func() { _ = conn.Close() })
 			first = conn
 		}
@@ -385,7 +386,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	for range 2 { // closing twice gives one token back
 		_ = first.Close()
 	}
-	third := receive(t, accepted, "the connection beyond the limit")
+	third := testkit.Await(t, "the connection beyond the limit", accepted)
 	defer third.Close()
 	if len(limited.free) != 0 {
 		t.Errorf("%d tokens are left for 2 open connections", len(limited.free))
@@ -393,5 +394,5 @@ func TestConnectionsAreLimited(t *testing.T) {
 	if err := limited.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wantIs(t, receive(t, ended, "the end of Accept"), net.ErrClosed)
+	wantIs(t, testkit.Await(t, "the end of Accept", ended), net.ErrClosed)
 }

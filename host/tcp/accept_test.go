@@ -11,6 +11,7 @@ import (
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/tcp"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 )
 
@@ -45,7 +46,7 @@ func TestAcceptErrors(t *testing.T) {
 	}
 	served := make(chan error, 1)
 	go func() { served <- p.Serve(context.Background()) }()
-	eventually(t, "three failures to accept", func() bool { return p.Stats().AcceptErrors == 3 })
+	testkit.Until(t, "three failures to accept", func() bool { return p.Stats().AcceptErrors == 3 })
 	ln.faults <- syscall.EBADF
 	// The listener is asked for a connection by now, or will meet the fault at once.
 	if c, err := net.Dial("tcp", p.Addr().String()); err == nil {

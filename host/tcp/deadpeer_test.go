@@ -8,6 +8,7 @@ import (
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/tcp"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared/points/tcpv1"
 )
 
@@ -34,12 +35,12 @@ func TestResetMetByAWriteIsNoEndOfStream(t *testing.T) {
 		})
 		c := f.dial()
 		send(t, c, "hello")
-		eventually(t, "the first segment", func() bool { return segments.Load() == 1 })
+		testkit.Until(t, "the first segment", func() bool { return segments.Load() == 1 })
 		send(t, c, "half a request")
 		<-entered
 		reset(t, c)
 		close(answer)
-		eventually(t, "the write to the client", func() bool { return f.sub.Forwarded()[tcpv1.Snd] == 1 })
+		testkit.Until(t, "the write to the client", func() bool { return f.sub.Forwarded()[tcpv1.Snd] == 1 })
 		close(release)
 		if err := <-ended; !isReset(err) {
 			t.Errorf("the upstream's connection ended with %v, want a reset", err)
@@ -60,7 +61,7 @@ func TestDeadUpstreamAndAClientThatDoesNotRead(t *testing.T) {
 		})
 		c := f.dial()
 		last, same := uint64(0), 0
-		eventually(t, "the buffers to fill", func() bool {
+		testkit.Until(t, "the buffers to fill", func() bool {
 			now := f.proxy.Stats().BytesOut
 			if now == 0 || now != last {
 				last, same = now, 0
@@ -69,7 +70,7 @@ func TestDeadUpstreamAndAClientThatDoesNotRead(t *testing.T) {
 			return same > 50
 		})
 		close(die)
-		eventually(t, "the connection to end", func() bool {
+		testkit.Until(t, "the connection to end", func() bool {
 			_, _ = c.Write([]byte("anybody there?")) // until it is reset
 			return f.proxy.Stats().Active == 0
 		})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/tcp"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/points/tcpv1"
 )
@@ -38,7 +39,7 @@ func wantError(t *testing.T, words <-chan *tcpv1.Segment, parts ...string) *tcpv
 			t.Errorf("socket.close says %q, want an orderly end", seg.Error)
 		}
 		return seg
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		t.Fatal("socket.close was not passed")
 		return nil
 	}
@@ -199,7 +200,7 @@ func TestShutdownDrains(t *testing.T) {
 	ask(t, c, "hello")
 	down := make(chan error, 1)
 	go func() { down <- f.proxy.Shutdown(context.Background()) }()
-	eventually(t, "the listener to close", func() bool {
+	testkit.Until(t, "the listener to close", func() bool {
 		extra, err := net.Dial("tcp", f.proxy.Addr().String())
 		if err == nil {
 			extra.Close()
@@ -274,7 +275,7 @@ func TestHungHookStallsItsConnectionOnly(t *testing.T) {
 		return hhook.Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("no reply"))
 	})
 	stalled := f.dial()
-	eventually(t, "the first connection", func() bool { return f.sub.Forwarded()[tcpv1.NewConn] == 1 })
+	testkit.Until(t, "the first connection", func() bool { return f.sub.Forwarded()[tcpv1.NewConn] == 1 })
 	send(t, stalled, "hello")
 	<-entered
 	other := f.dial()

@@ -4,68 +4,20 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"os"
-	"path/filepath"
-	"runtime"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/tcp"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/points/tcpv1"
 )
 
-// patience bounds every wait of a test.
-const patience = 20 * time.Second
-
-func TestMain(m *testing.M) {
-	before := openSockets()
-	code := m.Run()
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	if code == 0 && !settled(before) {
-		fmt.Fprintf(os.Stderr, "%d sockets and pipes are open after the tests, %d were before\n", openSockets(), before)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// settled waits until no more than n sockets and pipes are open. The net package leaves the pipes of its own splicing to the garbage
-// collector.
-func settled(n int) bool {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); openSockets() > n; <-tick.C {
-		if time.Now().After(end) {
-			return false
-		}
-		runtime.GC()
-	}
-	return true
-}
-
-// openSockets counts the sockets and pipes of the process, where /proc tells.
-func openSockets() int {
-	n := 0
-	links, _ := filepath.Glob("/proc/self/fd/*")
-	for _, link := range links {
-		target, err := os.Readlink(link)
-		if err == nil && (strings.HasPrefix(target, "socket:") || strings.HasPrefix(target, "pipe:")) {
-			n++
-		}
-	}
-	return n
-}
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // fixture is a host, a subsystem, a proxy on it and an upstream behind that.
 type fixture struct {
@@ -122,7 +74,7 @@ func newFixture(t testing.TB, wrap bool, opts tcp.Options, handle func(*net.TCPC
 	served := make(chan error, 1)
 	go func() { served <- f.proxy.Serve(context.Background()) }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 		defer cancel()
 		if err := f.proxy.Close(); err != nil {
 			t.Error(err)
@@ -206,7 +158,7 @@ func resolve(t testing.TB, addr net.Addr) *net.TCPAddr {
 }
 
 func deadline(c net.Conn) {
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(testkit.Patience)); err != nil {
 		panic(err)
 	}
 }
@@ -241,18 +193,7 @@ func (f *fixture) dialRefused() {
 // idle waits until every connection has ended.
 func (f *fixture) idle() {
 	f.t.Helper()
-	eventually(f.t, "the connections to end", func() bool { return f.proxy.Stats().Active == 0 })
-}
-
-func eventually(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); !done(); <-tick.C {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-	}
+	testkit.Until(f.t, "the connections to end", func() bool { return f.proxy.Stats().Active == 0 })
 }
 
 // ask sends a message and expects it back.

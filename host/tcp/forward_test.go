@@ -14,6 +14,7 @@ import (
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/tcp"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/points/tcpv1"
 )
@@ -162,7 +163,7 @@ func TestLateHookMeetsEverySegment(t *testing.T) {
 		for range 10 {
 			ask(t, c, "before")
 		}
-		eventually(t, "ten segments out", func() bool { return f.sub.Forwarded()[tcpv1.EstOut] == 10 })
+		testkit.Until(t, "ten segments out", func() bool { return f.sub.Forwarded()[tcpv1.EstOut] == 10 })
 		in, out := f.attach(tcpv1.EstIn, nil), f.attach(tcpv1.EstOut, nil)
 		rcv, snd := f.attach(tcpv1.Rcv, nil), f.attach(tcpv1.Snd, nil)
 		for range 7 {

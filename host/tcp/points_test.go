@@ -14,6 +14,7 @@ import (
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/tcp"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/points/tcpv1"
 )
@@ -101,7 +102,7 @@ func TestOrderAndContexts(t *testing.T) {
 		!slices.Equal(o[0].Classes(), []shared.Class{tcpv1.ClassTCP, tcpv1.ClassSocket}) {
 		t.Errorf("the objects are %v", o)
 	}
-	eventually(t, "the first answer to be counted", func() bool { return f.sub.Forwarded()[tcpv1.EstOut] == 1 })
+	testkit.Until(t, "the first answer to be counted", func() bool { return f.sub.Forwarded()[tcpv1.EstOut] == 1 })
 	ask(t, c, "you")
 	c.Close()
 	f.idle()

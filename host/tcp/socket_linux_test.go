@@ -14,6 +14,7 @@ import (
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/tcp"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared/points/tcpv1"
 )
 
@@ -143,10 +144,10 @@ func TestNoFileDescriptors(t *testing.T) {
 	if err := unix.Connect(second, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "failures to accept", func() bool { return f.proxy.Stats().AcceptErrors > 1 })
+	testkit.Until(t, "failures to accept", func() bool { return f.proxy.Stats().AcceptErrors > 1 })
 	ask(t, c, "still")
 	restore()
-	eventually(t, "the second connection", func() bool { return f.proxy.Stats().Accepted == 2 })
+	testkit.Until(t, "the second connection", func() bool { return f.proxy.Stats().Accepted == 2 })
 	ask(t, c, "again")
 }
 

@@ -139,7 +139,8 @@ func ownTemp() (undo func() error, err error) {
 		}
 		return errors.Join(errs...)
 	}
-	if err = errors.Join(err, os.Mkdir(own.temp, 0o700), os.Mkdir(own.shared, 0o700)); err != nil {
+	// Tests that act as another user get through, to what they open to it.
+	if err = errors.Join(err, os.Chmod(root, 0o711), os.Mkdir(own.temp, 0o711), os.Mkdir(own.shared, 0o711)); err != nil {
 		return nil, errors.Join(err, undo())
 	}
 	return undo, nil

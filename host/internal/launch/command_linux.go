@@ -25,9 +25,6 @@ func newCommand(command, env []string) *exec.Cmd {
 	}
 }
 
-// LauncherGoroutine is the function of the goroutine that lives as long as the program, for leak checks.
-const LauncherGoroutine = "github.com/khelp/khelp/host/internal/launch.launcherLoop"
-
 // launcher hands starts to the launcher thread. The parent-death signal is sent when the parent *thread* ends, and Go ends threads when
 // it likes; so the parent is one thread that never ends.
 var launcher struct {

@@ -14,9 +14,6 @@ func newCommand(command, env []string) *exec.Cmd {
 	return &exec.Cmd{Path: command[0], Args: command, Env: env, SysProcAttr: ownGroup()}
 }
 
-// LauncherGoroutine is the function of the goroutine that lives as long as the program on Linux, for leak checks. Here there is none.
-const LauncherGoroutine = "github.com/khelp/khelp/host/internal/launch.launcherLoop"
-
 func spawn(ctx context.Context, cmd *exec.Cmd) (*spawned, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

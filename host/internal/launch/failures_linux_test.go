@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 )
 
@@ -121,7 +122,7 @@ func TestRuntimeDirTooLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkFailure(t, failure{
-		command: []string{os.Args[0], "helper", "stock"}, change: func(c *Config) { c.RuntimeDir = long },
+		command: helperCommand("stock"), change: func(c *Config) { c.RuntimeDir = long },
 		reason: ReasonConfig, sentinel: shared.ErrInvalid, permanent: true, text: []string{"too long"},
 	})
 	if left, _ := os.ReadDir(long); len(left) != 0 {
@@ -130,32 +131,31 @@ func TestRuntimeDirTooLong(t *testing.T) {
 }
 
 func TestProgramsThatAreNoHelpers(t *testing.T) {
-	mode := func(args ...string) []string { return append([]string{os.Args[0], "helper"}, args...) }
 	soon := func(c *Config) { c.StartTimeout = 300 * time.Millisecond }
 	script := func(body string) []string { return []string{write(t, "h", "#!/bin/sh\n"+body, 0o755)} }
 	for _, f := range []failure{
 		{"true", []string{"/bin/true"}, nil, ReasonNotHelper, shared.ErrNoExec, true, []string{"is not a helper", "exited with status 0"}},
 		{"echo", []string{"/bin/echo", "hello"}, nil, ReasonNotHelper, shared.ErrNoExec, true, []string{"exited with status 0", "\n  hello"}},
-		{"exit 3", mode("exit"), nil, ReasonExited, shared.ErrHelperGone, false, []string{"status 3 before its handshake", "\n  cannot open /etc/nothing\n  giving up"}},
-		{"signal", mode("abort"), nil, ReasonExited, shared.ErrHelperGone, false, []string{"ended by signal 9"}},
+		{"exit 3", helperCommand("exit"), nil, ReasonExited, shared.ErrHelperGone, false, []string{"status 3 before its handshake", "\n  cannot open /etc/nothing\n  giving up"}},
+		{"signal", helperCommand("abort"), nil, ReasonExited, shared.ErrHelperGone, false, []string{"ended by signal 9"}},
 		{"127", script("exec /no/such/program\n"), nil, ReasonExited, shared.ErrHelperGone, true, []string{"status 127"}},
-		{"cookie", mode("other-cookie"), nil, ReasonExited, shared.ErrHelperGone, false, []string{"status 1", "This binary is a plugin"}},
-		{"version", mode("version-9"), nil, ReasonProtocol, shared.ErrIncompatible, true, []string{`khelp protocol version "9", this host speaks 1`}},
-		{"core", mode("print", "2|1|unix|/x|grpc|"), nil, ReasonProtocol, shared.ErrIncompatible, true, []string{`core protocol "2"`}},
-		{"netrpc", mode("print", "1|1|unix|/x|netrpc|"), nil, ReasonProtocol, shared.ErrIncompatible, true, []string{`"netrpc"`}},
-		{"no transport", mode("print", "1|1|unix|/x"), nil, ReasonProtocol, shared.ErrIncompatible, true, []string{`"netrpc"`}},
-		{"network", mode("print", "1|1|pigeon|/x|grpc|"), nil, ReasonNotHelper, shared.ErrNoExec, true, []string{"bad handshake"}},
-		{"elsewhere", mode("print", "1|1|tcp|192.0.2.1:80|grpc|"), nil, ReasonNotHelper, shared.ErrNoExec, true, []string{"not on this machine"}},
-		{"bad cert", mode("print", "1|1|unix|/x|grpc|"+strings.Repeat("?", 60)), nil, ReasonNotHelper, shared.ErrNoExec, true, []string{"server cert"}},
-		{"chatter", mode("chatter"), nil, ReasonNotHelper, shared.ErrNoExec, true, []string{"more than 16 lines", "line 16"}},
-		{"closed", mode("close-stdout"), nil, ReasonNotHelper, shared.ErrNoExec, true, []string{"closed its standard output"}},
-		{"silent", mode("hold"), soon, ReasonTimeout, shared.ErrTimeout, false, []string{"handshake", "300ms"}},
-		{"garbage", mode("print", "hello", "|||||"), soon, ReasonTimeout, shared.ErrTimeout, false, []string{"\n  hello\n  |||||"}},
-		{"no tls", mode("no-tls"), nil, ReasonNoTLS, shared.ErrIncompatible, true, []string{"mutual TLS"}},
-		{"deaf", mode("deaf"), func(c *Config) { c.StartTimeout = time.Second }, ReasonTimeout, shared.ErrTimeout, false, []string{"after its handshake", "1s"}},
-		{"dies", mode("dies"), nil, ReasonExited, shared.ErrHelperGone, false, []string{"status 4 after its handshake", "out of cheese"}},
-		{"no tls behind it", mode("not-tls"), nil, ReasonConnect, shared.ErrHelperGone, false, []string{"cannot connect", "tls:"}},
-		{"nobody there", mode("print", "1|1|unix|/nonexistent/s|grpc|"+someCert(t)), nil, ReasonConnect, shared.ErrHelperGone, false, []string{"/nonexistent/s"}},
+		{"cookie", helperCommand("other-cookie"), nil, ReasonExited, shared.ErrHelperGone, false, []string{"status 1", "This binary is a plugin"}},
+		{"version", helperCommand("version-9"), nil, ReasonProtocol, shared.ErrIncompatible, true, []string{`khelp protocol version "9", this host speaks 1`}},
+		{"core", helperCommand("print", "2|1|unix|/x|grpc|"), nil, ReasonProtocol, shared.ErrIncompatible, true, []string{`core protocol "2"`}},
+		{"netrpc", helperCommand("print", "1|1|unix|/x|netrpc|"), nil, ReasonProtocol, shared.ErrIncompatible, true, []string{`"netrpc"`}},
+		{"no transport", helperCommand("print", "1|1|unix|/x"), nil, ReasonProtocol, shared.ErrIncompatible, true, []string{`"netrpc"`}},
+		{"network", helperCommand("print", "1|1|pigeon|/x|grpc|"), nil, ReasonNotHelper, shared.ErrNoExec, true, []string{"bad handshake"}},
+		{"elsewhere", helperCommand("print", "1|1|tcp|192.0.2.1:80|grpc|"), nil, ReasonNotHelper, shared.ErrNoExec, true, []string{"not on this machine"}},
+		{"bad cert", helperCommand("print", "1|1|unix|/x|grpc|"+strings.Repeat("?", 60)), nil, ReasonNotHelper, shared.ErrNoExec, true, []string{"server cert"}},
+		{"chatter", helperCommand("chatter"), nil, ReasonNotHelper, shared.ErrNoExec, true, []string{"more than 16 lines", "line 16"}},
+		{"closed", helperCommand("close-stdout"), nil, ReasonNotHelper, shared.ErrNoExec, true, []string{"closed its standard output"}},
+		{"silent", helperCommand("hold"), soon, ReasonTimeout, shared.ErrTimeout, false, []string{"handshake", "300ms"}},
+		{"garbage", helperCommand("print", "hello", "|||||"), soon, ReasonTimeout, shared.ErrTimeout, false, []string{"\n  hello\n  |||||"}},
+		{"no tls", helperCommand("no-tls"), nil, ReasonNoTLS, shared.ErrIncompatible, true, []string{"mutual TLS"}},
+		{"deaf", helperCommand("deaf"), func(c *Config) { c.StartTimeout = time.Second }, ReasonTimeout, shared.ErrTimeout, false, []string{"after its handshake", "1s"}},
+		{"dies", helperCommand("dies"), nil, ReasonExited, shared.ErrHelperGone, false, []string{"status 4 after its handshake", "out of cheese"}},
+		{"no tls behind it", helperCommand("not-tls"), nil, ReasonConnect, shared.ErrHelperGone, false, []string{"cannot connect", "tls:"}},
+		{"nobody there", helperCommand("print", "1|1|unix|/nonexistent/s|grpc|"+someCert(t)), nil, ReasonConnect, shared.ErrHelperGone, false, []string{"/nonexistent/s"}},
 	} {
 		t.Run(f.name, func(t *testing.T) { checkFailure(t, f) })
 	}
@@ -165,7 +165,7 @@ func TestProgramsThatAreNoHelpers(t *testing.T) {
 func TestCancelEndsEverything(t *testing.T) {
 	pidFile := filepath.Join(t.TempDir(), "pid")
 	cfg, _ := testConfig(t, "")
-	cfg.Command = []string{write(t, "h", "#!/bin/sh\n"+os.Args[0]+" helper hold & echo $! > "+pidFile+".new; mv "+pidFile+".new "+pidFile+"; wait\n", 0o755)}
+	cfg.Command = []string{write(t, "h", "#!/bin/sh\n"+strings.Join(helperCommand("hold"), " ")+" & echo $! > "+pidFile+".new; mv "+pidFile+".new "+pidFile+"; wait\n", 0o755)}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	result := make(chan error, 1)
@@ -174,7 +174,7 @@ func TestCancelEndsEverything(t *testing.T) {
 		result <- err
 	}()
 	var pid int
-	eventually(t, "the helper's child runs", func() bool {
+	testkit.Until(t, "the helper's child runs", func() bool {
 		b, err := os.ReadFile(pidFile)
 		if err != nil {
 			return false
@@ -190,7 +190,7 @@ func TestCancelEndsEverything(t *testing.T) {
 	if !errors.As(err, &e) || e.Reason != ReasonCanceled || !errors.Is(err, shared.ErrCanceled) || !errors.Is(err, context.Canceled) {
 		t.Errorf("error: %v", err)
 	}
-	eventually(t, "the helper's child ends", func() bool { return gone(pid) })
+	testkit.Until(t, "the helper's child ends", func() bool { return gone(pid) })
 }
 
 func TestStartWithContextAlreadyDone(t *testing.T) {

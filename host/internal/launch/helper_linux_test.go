@@ -71,7 +71,7 @@ func helperMain(mode string, args []string) {
 	case "hold":
 		block()
 	case "host":
-		hostMain()
+		hostMain(args[0])
 	}
 }
 
@@ -138,7 +138,8 @@ func do(what string) string {
 	case "ignore-term":
 		signal.Ignore(syscall.SIGTERM)
 	case "grandchild", "grandchild-away":
-		cmd := exec.Command(os.Args[0], "helper", "hold")
+		argv := helperCommand("hold")
+		cmd := exec.Command(argv[0], argv[1:]...)
 		cmd.Stdout, cmd.Stderr = realStdout, realStderr
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: verb == "grandchild-away"}
 		if err := cmd.Start(); err != nil {
@@ -215,9 +216,9 @@ func serveBadly(mode string) {
 	block()
 }
 
-// hostMain is a host that starts one helper, says which, and waits to be killed.
-func hostMain() {
-	p, err := Start(context.Background(), Config{Name: "h", Command: []string{os.Args[0], "helper", "stock"}, RuntimeDir: os.Args[3]})
+// hostMain is a host that starts one helper, with its socket below dir, says which, and waits to be killed.
+func hostMain(dir string) {
+	p, err := Start(context.Background(), Config{Name: "h", Command: helperCommand("stock"), RuntimeDir: dir})
 	if err != nil {
 		fmt.Println("error:", err)
 		return

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )
@@ -46,7 +47,7 @@ func testConfig(t *testing.T, mode string, args ...string) (Config, *logBook) {
 	book := newLogBook()
 	return Config{
 		Name:       "probe",
-		Command:    append([]string{os.Args[0], "helper", mode}, args...),
+		Command:    helperCommand(mode, args...),
 		Logger:     book,
 		RuntimeDir: runtimeDir(t),
 	}, book
@@ -62,18 +63,9 @@ func startStock(t *testing.T, mode string) (*Process, *logBook) {
 	}
 	t.Cleanup(func() {
 		p.Kill()
-		await(t, p)
+		testkit.Await(t, "the end of the process", p.Done())
 	})
 	return p, book
-}
-
-func await(t *testing.T, p *Process) {
-	t.Helper()
-	select {
-	case <-p.Done():
-	case <-time.After(20 * time.Second):
-		t.Fatal("process did not end")
-	}
 }
 
 func call(t *testing.T, p *Process, what string) string {
@@ -177,7 +169,7 @@ func TestOutputReachesLog(t *testing.T) {
 	}
 	for message, level := range want {
 		var r record
-		eventually(t, "log of "+message[:min(len(message), 40)], func() (ok bool) {
+		testkit.Until(t, "log of "+message[:min(len(message), 40)], func() (ok bool) {
 			r, ok = book.find(t, message)
 			return ok
 		})
@@ -197,7 +189,7 @@ func TestOutputReachesLog(t *testing.T) {
 func TestFloodOnRedirectedStdout(t *testing.T) {
 	p, _ := startStock(t, "stock")
 	call(t, p, "flood")
-	eventually(t, "the last line of the flood", func() bool {
+	testkit.Until(t, "the last line of the flood", func() bool {
 		last := p.Tail()
 		return len(last) == tailLines && strings.HasSuffix(last[len(last)-1], " 3999")
 	})
@@ -209,7 +201,7 @@ func TestPanicIsLoggedAsError(t *testing.T) {
 	if err := p.Conn().Invoke(t.Context(), "/launchtest.Do/Do", wrapperspb.String("panic now"), &out); err == nil {
 		t.Fatal("call into a panic succeeded")
 	}
-	await(t, p)
+	testkit.Await(t, "the end of the process", p.Done())
 	var exit *ExitError
 	if !errors.As(p.Err(), &exit) || exit.Code != 2 || !strings.Contains(strings.Join(exit.Tail, "\n"), "panic: boom: now") {
 		t.Errorf("exit: %#v", p.Err())
@@ -235,7 +227,7 @@ func TestStopEndsStoppedHelper(t *testing.T) {
 	if err := syscall.Kill(p.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "helper is stopped", func() bool {
+	testkit.Until(t, "helper is stopped", func() bool {
 		fields := statFields("/proc/" + strconv.Itoa(p.PID()) + "/stat")
 		return len(fields) > 0 && fields[0] == "T"
 	})
@@ -273,11 +265,11 @@ func TestGrandchildrenDoNotDelayTheExit(t *testing.T) {
 	if err := syscall.Kill(p.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	await(t, p)
+	testkit.Await(t, "the end of the process", p.Done())
 	if took := time.Since(begin); took > 5*time.Second {
 		t.Errorf("the exit was known after %v", took)
 	}
-	eventually(t, "the grandchild in the group ends", func() bool { return gone(near) })
+	testkit.Until(t, "the grandchild in the group ends", func() bool { return gone(near) })
 	if gone(away) {
 		t.Error("the grandchild that left the group is gone: this test proves nothing")
 	}
@@ -289,7 +281,8 @@ func TestHelperEndsWithKilledHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	host := exec.Command(os.Args[0], "helper", "host", dir)
+	argv := helperCommand("host", dir)
+	host := exec.Command(argv[0], argv[1:]...)
 	stdin, err := host.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -312,7 +305,7 @@ func TestHelperEndsWithKilledHost(t *testing.T) {
 	}
 	_ = host.Process.Kill()
 	_ = host.Wait()
-	eventually(t, "helper ends after kill -9 of its host", func() bool { return gone(pid) })
+	testkit.Until(t, "helper ends after kill -9 of its host", func() bool { return gone(pid) })
 	if n, err := sweepOld(dir); err != nil || n != 1 {
 		t.Errorf("swept %d directories of a killed host, %v", n, err)
 	}
@@ -398,7 +391,7 @@ func BenchmarkStart(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	cfg := Config{Name: "probe", Command: []string{os.Args[0], "helper", "stock"}, RuntimeDir: dir}
+	cfg := Config{Name: "probe", Command: helperCommand("stock"), RuntimeDir: dir}
 	for b.Loop() {
 		p, err := Start(b.Context(), cfg)
 		if err != nil {

@@ -10,30 +10,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// patience is how long a test waits for what must happen.
-const patience = 20 * time.Second
-
-func await[T any](t *testing.T, what string, happens <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-happens:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("%s did not happen within %v", what, patience)
-		panic("unreachable")
-	}
-}
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // peer is the helper's end of the Control stream, in the test's hands.
 type peer struct {
@@ -101,7 +87,7 @@ func open(t *testing.T, handler Handler, log func(*wire.LogRecord)) (*Session, *
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, "the stream's arrival", p.opened)
+	testkit.Await(t, "the stream's arrival", p.opened)
 	t.Cleanup(func() {
 		s.Close()
 		_ = conn.Close()
@@ -151,7 +137,7 @@ func TestAnswersFindTheirRequests(t *testing.T) {
 		p.answer(ids[i], fmt.Sprint(i))
 	}
 	for i, w := range waiting {
-		got := await(t, "the answer", w)
+		got := testkit.Await(t, "the answer", w)
 		if reason := got.answer.GetAutounload().GetReason(); got.err != nil || reason != fmt.Sprint(i) {
 			t.Errorf("request %d was answered with %q, %v", i, reason, got.err)
 		}
@@ -164,7 +150,7 @@ func TestAnswersStatusIsTheSentinel(t *testing.T) {
 	p.send(&wire.ControlToHost{Id: p.recv().GetId(), Body: &wire.ControlToHost_Answer{
 		Answer: &wire.Answer{Status: wire.StatusOf(shared.ErrBusy.Errorf("not now"))},
 	}})
-	if got := await(t, "the answer", w); !errors.Is(got.err, shared.ErrBusy) || got.err.Error() != "not now" {
+	if got := testkit.Await(t, "the answer", w); !errors.Is(got.err, shared.ErrBusy) || got.err.Error() != "not now" {
 		t.Errorf("%v", got.err)
 	}
 }
@@ -175,7 +161,7 @@ func TestUnknownLateAndDoubleAnswersAreDropped(t *testing.T) {
 	w := request(ctx, s)
 	late := p.recv().GetId()
 	cancel()
-	if got := await(t, "the end of the wait", w); !errors.Is(got.err, shared.ErrTimeout) || !errors.Is(got.err, context.Canceled) {
+	if got := testkit.Await(t, "the end of the wait", w); !errors.Is(got.err, shared.ErrTimeout) || !errors.Is(got.err, context.Canceled) {
 		t.Errorf("%v", got.err)
 	}
 	p.answer(late, "late")
@@ -185,12 +171,12 @@ func TestUnknownLateAndDoubleAnswersAreDropped(t *testing.T) {
 	id := p.recv().GetId()
 	p.answer(id, "right")
 	p.answer(id, "double")
-	if got := await(t, "the answer", w); got.err != nil || got.answer.GetAutounload().GetReason() != "right" {
+	if got := testkit.Await(t, "the answer", w); got.err != nil || got.answer.GetAutounload().GetReason() != "right" {
 		t.Errorf("%v, %v", got.answer, got.err)
 	}
 	w = request(t.Context(), s)
 	p.answer(p.recv().GetId(), "next")
-	if got := await(t, "the answer", w); got.answer.GetAutounload().GetReason() != "next" {
+	if got := testkit.Await(t, "the answer", w); got.answer.GetAutounload().GetReason() != "next" {
 		t.Errorf("%v, %v", got.answer, got.err)
 	}
 	s.mu.Lock()
@@ -204,7 +190,7 @@ func TestRequestWaitsNoLongerThanItsContext(t *testing.T) {
 	s, _ := open(t, noRequests, noLog)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if got := await(t, "the timeout", request(ctx, s)); !errors.Is(got.err, shared.ErrTimeout) || !errors.Is(got.err, context.DeadlineExceeded) {
+	if got := testkit.Await(t, "the timeout", request(ctx, s)); !errors.Is(got.err, shared.ErrTimeout) || !errors.Is(got.err, context.DeadlineExceeded) {
 		t.Errorf("%v", got.err)
 	}
 }
@@ -216,10 +202,10 @@ func TestAnswerBeforeTheEndCounts(t *testing.T) {
 		w := request(t.Context(), s)
 		p.answer(p.recv().GetId(), "bye")
 		p.end <- nil
-		if got := await(t, "the answer", w); got.err != nil || got.answer.GetAutounload().GetReason() != "bye" {
+		if got := testkit.Await(t, "the answer", w); got.err != nil || got.answer.GetAutounload().GetReason() != "bye" {
 			t.Fatalf("%v, %v", got.answer, got.err)
 		}
-		await(t, "the end", s.Done())
+		testkit.Await(t, "the end", s.Done())
 	}
 }
 
@@ -263,7 +249,7 @@ func TestHelpersRequestsAreServedUpToTheLimit(t *testing.T) {
 	}, noLog)
 	for id := range uint64(maxServing) {
 		p.send(getID(id + 1))
-		await(t, "serving", begun)
+		testkit.Await(t, "serving", begun)
 	}
 	const over = 3
 	for id := range uint64(over) {
@@ -278,7 +264,7 @@ func TestHelpersRequestsAreServedUpToTheLimit(t *testing.T) {
 	// The host's own requests get through meanwhile.
 	w := request(t.Context(), s)
 	p.answer(p.recv().GetId(), "alive")
-	if got := await(t, "the answer", w); got.err != nil {
+	if got := testkit.Await(t, "the answer", w); got.err != nil {
 		t.Error(got.err)
 	}
 	close(release)
@@ -313,7 +299,7 @@ func TestLogRecordsKeepTheirOrderAndGetNoAnswer(t *testing.T) {
 	} else {
 		p.answer(msg.GetId(), "")
 	}
-	await(t, "the answer", w)
+	testkit.Await(t, "the answer", w)
 	mu.Lock()
 	defer mu.Unlock()
 	if len(lines) != 20 || lines[0] != "0" || lines[19] != "19" {
@@ -335,7 +321,7 @@ func TestEndFailsWhatWaits(t *testing.T) {
 				return &wire.Answer{}
 			}, noLog)
 			p.send(getID(1))
-			await(t, "serving", served)
+			testkit.Await(t, "serving", served)
 			var waiting []<-chan outcome
 			for range 5 {
 				waiting = append(waiting, request(t.Context(), s))
@@ -343,11 +329,11 @@ func TestEndFailsWhatWaits(t *testing.T) {
 			}
 			end(s, p)
 			for _, w := range waiting {
-				if got := await(t, "the end of the wait", w); !errors.Is(got.err, shared.ErrHelperGone) {
+				if got := testkit.Await(t, "the end of the wait", w); !errors.Is(got.err, shared.ErrHelperGone) {
 					t.Errorf("%v", got.err)
 				}
 			}
-			await(t, "the end", s.Done())
+			testkit.Await(t, "the end", s.Done())
 			if s.Err() == nil {
 				t.Error("the session ended without a reason")
 			}
@@ -381,7 +367,7 @@ func TestHelperThatDoesNotRead(t *testing.T) {
 		s.Close()
 		close(closed)
 	}()
-	await(t, "Close", closed)
+	testkit.Await(t, "Close", closed)
 }
 
 func TestOpenFails(t *testing.T) {

@@ -1,0 +1,9 @@
+package config
+
+import (
+	"testing"
+
+	"github.com/khelp/khelp/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
