@@ -26,6 +26,8 @@ type hostile struct {
 	info *wire.Modinfo
 	// reply returns the frames with which a call is answered, each sent as it is. Nil: the call is answered in order.
 	reply func(c *wire.CallView) [][]byte
+	// run serves the Run stream. Nil: by reply.
+	run func(stream grpc.BidiStreamingServer[wire.CallFrame, wire.ReplyFrame]) error
 	// control answers a request of the host. Nil: with success.
 	control func(req *wire.ControlToHelper) *wire.Answer
 }
@@ -61,6 +63,9 @@ func (s *hostile) Control(stream grpc.BidiStreamingServer[wire.ControlToHelper, 
 }
 
 func (s *hostile) Run(stream grpc.BidiStreamingServer[wire.CallFrame, wire.ReplyFrame]) error {
+	if s.run != nil {
+		return s.run(stream)
+	}
 	var frame wire.RawFrame
 	for {
 		if err := stream.RecvMsg(&frame); err != nil {

@@ -56,6 +56,7 @@ func (h *Host) start(ctx context.Context, hp *helper, dialer Dialer, number uint
 	if err := in.open(ctx); err != nil {
 		err = in.why(err)
 		in.kill()
+		in.reap()
 		return nil, err
 	}
 	in.watcher.Go(in.watch)
@@ -157,9 +158,17 @@ func (in *instance) kill() {
 
 // abort ends an instance that has not come into use, at once.
 func (in *instance) abort() {
+	in.endOnce.Do(func() { close(in.ending) })
+	in.watcher.Wait()
+	in.kill()
+	in.reap()
+}
+
+// reap waits until a helper that has been killed is gone.
+func (in *instance) reap() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := in.stop(ctx, 0); err != nil {
+	if err := in.end.Stop(ctx, 0); err != nil {
 		in.log.Error("a helper that failed to load does not go away", "error", err)
 	}
 }
