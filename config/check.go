@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"slices"
 	"sort"
 	"strings"
@@ -44,66 +45,32 @@ func (c *Config) checkListeners() hcl.Diagnostics {
 // checkRequirements finds circles among the helpers that are configured. What helpers require by themselves is known only when they
 // have been described; the loader looks again.
 func (c *Config) checkRequirements() hcl.Diagnostics {
-	g := requirementGraph{cfg: c, index: map[string]int{}, state: make([]visit, len(c.Helpers))}
-	for i, h := range c.Helpers {
-		if _, twice := g.index[h.Spec.Name]; !twice {
-			g.index[h.Spec.Name] = i
-		}
-	}
+	helpers := make([]shared.Requiring, len(c.Helpers))
 	for i := range c.Helpers {
-		if g.state[i] == unvisited {
-			g.visit(i)
-		}
+		helpers[i] = shared.Requiring{Helper: c.Helpers[i].Spec.Name, Requires: c.Helpers[i].Spec.Requires}
 	}
-	return g.diags
-}
-
-// visit is how far a search has come with a helper.
-type visit uint8
-
-const (
-	unvisited visit = iota
-	onPath
-	visited
-)
-
-// requirementGraph is a depth-first search over requirements.
-type requirementGraph struct {
-	cfg   *Config
-	index map[string]int // of a helper's name in cfg.Helpers
-	state []visit
-	path  []int
-	diags hcl.Diagnostics
-}
-
-func (g *requirementGraph) visit(i int) {
-	g.state[i] = onPath
-	g.path = append(g.path, i)
-	h := &g.cfg.Helpers[i]
-	for k, r := range h.Spec.Requires {
-		j, configured := g.index[r.Name]
-		switch {
-		case !configured:
-		case g.state[j] == unvisited:
-			g.visit(j)
-		case g.state[j] == onPath:
-			circle := g.path[slices.Index(g.path, j):]
-			g.diags = append(g.diags, problem(h.requires[k], "Circular requirement", "The requirements go in a circle: %s.", g.words(circle)))
-		}
+	var circles *shared.CircleError
+	if _, err := shared.SortRequires(helpers); !errors.As(err, &circles) {
+		return nil
 	}
-	g.path = g.path[:len(g.path)-1]
-	g.state[i] = visited
+	var diags hcl.Diagnostics
+	for _, circle := range circles.Circles {
+		diags = append(diags, c.circular(circle))
+	}
+	return diags
 }
 
-// words writes a circle as "a (FILE:LINE) → b (FILE:LINE) → a".
-func (g *requirementGraph) words(circle []int) string {
-	var b strings.Builder
+// circular reports a circle, written as "a (FILE:LINE) → b (FILE:LINE) → a", at the requirement that closes it.
+func (c *Config) circular(circle []int) *hcl.Diagnostic {
+	var words strings.Builder
 	for _, i := range circle {
-		h := &g.cfg.Helpers[i]
-		b.WriteString(h.Spec.Name + " (" + place(h.Range) + ") → ")
+		h := &c.Helpers[i]
+		words.WriteString(h.Spec.Name + " (" + place(h.Range) + ") → ")
 	}
-	b.WriteString(g.cfg.Helpers[circle[0]].Spec.Name)
-	return b.String()
+	first, last := &c.Helpers[circle[0]], &c.Helpers[circle[len(circle)-1]]
+	words.WriteString(first.Spec.Name)
+	closing := slices.IndexFunc(last.Spec.Requires, func(r shared.Requirement) bool { return r.Name == first.Spec.Name })
+	return problem(last.requires[closing], "Circular requirement", "The requirements go in a circle: %s.", words.String())
 }
 
 // placed is a hook that asks for a place, with where it does.

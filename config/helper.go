@@ -115,13 +115,7 @@ func (d *decoder) requirements(e hclsyntax.Expression, h *Helper) {
 	words, _ := d.strs(e)
 	seen := map[string]bool{}
 	for _, w := range words {
-		text := strings.TrimSpace(w.text)
-		end := strings.IndexAny(text, " \t=!<>~")
-		if end < 0 {
-			end = len(text)
-		}
-		r := shared.Requirement{Name: text[:end], Constraint: strings.TrimSpace(text[end:])}
-		err := shared.ValidateName("required helper's name", r.Name)
+		r, err := shared.ParseRequirement(w.text)
 		if err == nil && r.Constraint != "" {
 			err = checkConstraint(r.Constraint)
 		}

@@ -96,8 +96,8 @@ func SortHooks(hooks []Ordered) ([]int, error) {
 		s.byName[h.Helper] = append(s.byName[h.Helper], i)
 	}
 	s.explicitEdges()
-	if circle := s.circle(); circle != nil {
-		return nil, ErrInvalid.Errorf("the order of hooks contradicts itself: %s", strings.Join(circle, ", "))
+	if _, circles := depthFirst(s.before); len(circles) > 0 {
+		return nil, ErrInvalid.Errorf("the order of hooks contradicts itself: %s", strings.Join(s.describe(circles[0]), ", "))
 	}
 	// What the operator wrote wins over what helpers require: a requirement's edge is added only where it closes no circle.
 	for i, h := range hooks {
@@ -161,43 +161,6 @@ func (s *sorter) reaches(from, to int) bool {
 		return slices.ContainsFunc(s.before[i], visit)
 	}
 	return visit(to)
-}
-
-// circle returns, in words, a circle among the edges, or nil.
-func (s *sorter) circle() []string {
-	const (
-		unseen = iota
-		open
-		done
-	)
-	state := make([]int, len(s.hooks))
-	var path []int
-	var visit func(int) []string
-	visit = func(i int) []string {
-		path = append(path, i)
-		state[i] = open
-		for _, j := range s.before[i] {
-			if state[j] == open {
-				return s.describe(path[slices.Index(path, j):])
-			}
-			if state[j] == unseen {
-				if c := visit(j); c != nil {
-					return c
-				}
-			}
-		}
-		state[i] = done
-		path = path[:len(path)-1]
-		return nil
-	}
-	for i := range s.hooks {
-		if state[i] == unseen {
-			if c := visit(i); c != nil {
-				return c
-			}
-		}
-	}
-	return nil
 }
 
 func (s *sorter) describe(circle []int) []string {

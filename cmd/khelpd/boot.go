@@ -16,9 +16,13 @@ import (
 // boot loads the helpers that are to be there from the start, each after those it requires. All are tried, so that all that is wrong
 // is shown at once; then any failure is the daemon's.
 func (d *server) boot(ctx context.Context) error {
+	helpers, err := bootOrder(d.cfg.Helpers)
+	if err != nil {
+		return &configError{err}
+	}
 	var diags hcl.Diagnostics
 	broken, ours, tried := 0, false, 0
-	for _, h := range bootOrder(d.cfg.Helpers) {
+	for _, h := range helpers {
 		tried++
 		err := d.host.Load(ctx, h.Spec, host.LoadOptions{})
 		if err == nil {
@@ -40,7 +44,7 @@ func (d *server) boot(ctx context.Context) error {
 	if err := d.app.diagnose(d.cfg.Files, diags); err != nil {
 		return err
 	}
-	err := fmt.Errorf("%d of %s could not be loaded", broken, plural(tried, "helper"))
+	err = fmt.Errorf("%d of %s could not be loaded", broken, plural(tried, "helper"))
 	if ours {
 		return err
 	}
@@ -56,30 +60,23 @@ func configFault(err error) bool {
 	}, func(sentinel error) bool { return errors.Is(err, sentinel) })
 }
 
-// bootOrder returns the helpers to load at start: as they stand, but each behind those that it is configured to require. Circles have
-// been refused with the configuration.
-func bootOrder(helpers []config.Helper) []*config.Helper {
-	byName := make(map[string]*config.Helper, len(helpers))
+// bootOrder returns the helpers to load at start: as they stand, but each behind those that it is configured to require.
+func bootOrder(helpers []config.Helper) ([]*config.Helper, error) {
+	var boot []*config.Helper
+	var requiring []shared.Requiring
 	for i := range helpers {
-		byName[helpers[i].Spec.Name] = &helpers[i]
-	}
-	var order []*config.Helper
-	seen := make(map[string]bool, len(helpers))
-	var visit func(*config.Helper)
-	visit = func(h *config.Helper) {
-		if seen[h.Spec.Name] || h.Spec.Load != shared.LoadBoot {
-			return
+		if h := &helpers[i]; h.Spec.Load == shared.LoadBoot {
+			boot = append(boot, h)
+			requiring = append(requiring, shared.Requiring{Helper: h.Spec.Name, Requires: h.Spec.Requires})
 		}
-		seen[h.Spec.Name] = true
-		for _, r := range h.Spec.Requires {
-			if required := byName[r.Name]; required != nil {
-				visit(required)
-			}
-		}
-		order = append(order, h)
 	}
-	for i := range helpers {
-		visit(&helpers[i])
+	order, err := shared.SortRequires(requiring)
+	if err != nil {
+		return nil, err
 	}
-	return order
+	sorted := make([]*config.Helper, len(order))
+	for i, k := range order {
+		sorted[i] = boot[k]
+	}
+	return sorted, nil
 }

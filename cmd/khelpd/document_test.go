@@ -229,14 +229,21 @@ func TestBootOrderPutsRequirementsFirst(t *testing.T) {
 		}
 		return h
 	}
-	var got []string
-	for _, h := range bootOrder([]config.Helper{
+	order, err := bootOrder([]config.Helper{
 		helper("c", shared.LoadBoot, "b", "elsewhere"), helper("m", shared.LoadManual), helper("b", shared.LoadBoot, "a", "m"),
 		helper("a", shared.LoadBoot), helper("d", shared.LoadBoot, "a"),
-	}) {
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, h := range order {
 		got = append(got, h.Spec.Name)
 	}
 	if diff := cmp.Diff([]string{"a", "b", "c", "d"}, got); diff != "" {
 		t.Errorf("order (-want +got):\n%s", diff)
+	}
+	if _, err := bootOrder([]config.Helper{helper("a", shared.LoadBoot, "b"), helper("b", shared.LoadBoot, "a")}); !errors.Is(err, shared.ErrDeadlock) {
+		t.Errorf("a circle: %v", err)
 	}
 }

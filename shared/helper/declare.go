@@ -6,7 +6,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"strings"
 	"unsafe"
 
 	"github.com/hashicorp/go-version"
@@ -221,19 +220,11 @@ func (d *declaration) declareRequires(p *program) error {
 	return errors.Join(errs...)
 }
 
-// parseRequirement reads a name and an optional version constraint, as in "ertt ~> 1.2".
+// parseRequirement is shared.ParseRequirement that looks at the constraint too.
 func parseRequirement(text string) (shared.Requirement, error) {
-	text = strings.TrimSpace(text)
-	end := strings.IndexAny(text, " \t<>=!~")
-	if end < 0 {
-		end = len(text)
-	}
-	r := shared.Requirement{Name: text[:end], Constraint: strings.TrimSpace(text[end:])}
-	if err := shared.ValidateName("required helper's name", r.Name); err != nil {
+	r, err := shared.ParseRequirement(text)
+	if err != nil || r.Constraint == "" {
 		return r, err
-	}
-	if r.Constraint == "" {
-		return r, nil
 	}
 	if _, err := version.NewConstraint(r.Constraint); err != nil {
 		return r, shared.ErrInvalid.Errorf("the requirement %q has no version constraint behind the name, such as \"%s ~> 1.2\"", text, r.Name)
