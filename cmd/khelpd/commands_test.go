@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/khelp/khelp/internal/testkit"
 )
 
 // The commands that scripts have beside those of testscript.
@@ -95,7 +97,7 @@ func cmdExchange(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("no connection %s", args[0])
 	}
 	err := func() error {
-		if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(testkit.Patience)); err != nil {
 			return err
 		}
 		if _, err := io.WriteString(conn, args[1]); err != nil {
@@ -134,7 +136,7 @@ func cmdRejected(ts *testscript.TestScript, _ bool, args []string) {
 	conn, err := net.Dial("tcp", args[0])
 	if err == nil {
 		defer conn.Close()
-		ts.Check(conn.SetDeadline(time.Now().Add(patience)))
+		ts.Check(conn.SetDeadline(time.Now().Add(testkit.Patience)))
 		_, err = conn.Read(make([]byte, 1))
 	}
 	// A reset may come so early that connecting ends with it.
@@ -197,7 +199,7 @@ func cmdSetenv(ts *testscript.TestScript, _ bool, args []string) {
 func cmdNotified(ts *testscript.TestScript, _ bool, args []string) {
 	buf := make([]byte, 4096)
 	conn := worldOf(ts).notify
-	ts.Check(conn.SetReadDeadline(time.Now().Add(patience)))
+	ts.Check(conn.SetReadDeadline(time.Now().Add(testkit.Patience)))
 	n, err := conn.Read(buf)
 	ts.Check(err)
 	if got := string(buf[:n]); got != args[0] {
@@ -226,19 +228,7 @@ func cmdKillhelper(ts *testscript.TestScript, _ bool, args []string) {
 
 // eventually polls until check is content, or reports what it last said.
 func eventually(fail func(string, ...any), what string, check func() error) {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(patience)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			fail("timed out waiting for %s: %v", what, err)
-			return
-		}
+	if err := testkit.Poll(check); err != nil {
+		fail("waiting for %s: %v", what, err)
 	}
 }

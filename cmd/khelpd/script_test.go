@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,34 +13,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"go.uber.org/goleak"
+
+	"github.com/khelp/khelp/internal/testkit"
 )
 
-// patience is how long a script waits for what ought to happen; only a bug takes that long.
-const patience = 30 * time.Second
-
-// leakChecked runs the tests and then looks for goroutines and processes that are left.
-type leakChecked struct{ m *testing.M }
-
-func (l leakChecked) Run() int {
-	code := l.m.Run()
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = max(code, 1)
-	}
-	if _, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); !errors.Is(err, syscall.ECHILD) {
-		fmt.Fprintln(os.Stderr, "a child process is left")
-		code = max(code, 1)
-	}
-	return code
-}
-
-func TestMain(m *testing.M) { testscript.Main(leakChecked{m}, programs) }
+func TestMain(m *testing.M) { testscript.Main(testkit.Checked(m), programs) }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -100,11 +79,13 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
-	helpers, tmp := filepath.Join(env.WorkDir, "helpers"), filepath.Join(env.WorkDir, "tmp")
-	for _, dir := range []string{helpers, tmp} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return err
-		}
+	helpers := filepath.Join(env.WorkDir, "helpers")
+	if err := os.MkdirAll(helpers, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp("", "") // the work directory is too long for sockets
+	if err != nil {
+		return err
 	}
 	for _, name := range helperNames {
 		// Under a path of its own a helper that outlives its daemon can be told from those of other scripts.
@@ -140,6 +121,9 @@ func setup(env *testscript.Env) error {
 		awaitNoProcesses(t.Errorf, env.WorkDir)
 		if left, err := os.ReadDir(tmp); err != nil || len(left) > 0 {
 			t.Errorf("temporary files are left: %v, %v", left, err)
+		}
+		if err := os.RemoveAll(tmp); err != nil {
+			t.Errorf("%v", err)
 		}
 	})
 	return nil

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -15,48 +14,22 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/khelp/khelp/config"
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/hosttest"
 	"github.com/khelp/khelp/host/tcp"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/helper"
 	"github.com/khelp/khelp/shared/points/tcpv1"
 )
 
-// patience bounds every wait of a test.
-const patience = 20 * time.Second
-
-// leakOptions name what lives as long as the program: the thread from which helpers are started.
-var leakOptions = []goleak.Option{
-	goleak.IgnoreAnyFunction("github.com/khelp/khelp/host/internal/launch.launcherLoop"),
-}
-
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "h_example-test-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	buildDir = dir
-	goleak.VerifyTestMain(m, append(leakOptions, goleak.Cleanup(func(code int) {
-		if err := os.RemoveAll(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-		os.Exit(code)
-	}))...)
-}
-
-// buildDir is where helperBinary is built. It is set by TestMain.
-var buildDir string
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // helperBinary builds the helper, once.
 var helperBinary = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(buildDir, "h_example")
+	path := filepath.Join(testkit.SharedDir(), "h_example")
 	if runtime.GOOS == "windows" {
 		path += ".exe"
 	}
@@ -68,7 +41,7 @@ var helperBinary = sync.OnceValues(func() (string, error) {
 
 func testContext(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -98,11 +71,11 @@ func TestModinfo(t *testing.T) {
 func TestServed(t *testing.T) {
 	ctx := testContext(t)
 	h := hosttest.New(t, host.Config{})
-	opts := hhook.Options{Kind: hhook.Observe, Budget: patience}
+	opts := hhook.Options{Kind: hhook.Observe, Budget: testkit.Patience}
 	in := mustHead(t, h, tcpv1.EstIn, opts)
 	opts.Async = true
 	out := mustHead(t, h, tcpv1.EstOut, opts)
-	hosttest.Load(t, h, example, shared.HelperSpec{Timeout: patience})
+	hosttest.Load(t, h, example, shared.HelperSpec{Timeout: testkit.Patience})
 
 	const objects, rounds = 3, 50
 	for i := range objects {
@@ -176,7 +149,7 @@ func TestProcess(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := h.Load(ctx, shared.HelperSpec{Command: []string{binary}, Timeout: patience}, host.LoadOptions{}); err != nil {
+	if err := h.Load(ctx, shared.HelperSpec{Command: []string{binary}, Timeout: testkit.Patience}, host.LoadOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	proxy, err := subsystem.Listen(ctx, tcp.ProxyOptions{Name: "echo", Listen: "127.0.0.1:0", Upstream: echo(t)})
@@ -312,7 +285,7 @@ func build(t *testing.T) string {
 // talk sends a message and waits for its echo.
 func talk(t *testing.T, c net.Conn) {
 	t.Helper()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(testkit.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	message := fmt.Sprintf("%-64s", c.LocalAddr())

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/khelp/khelp/internal/testkit"
 )
 
 // TestReadme does what README.md tells its reader to do, command by command, and holds what is printed against what the README shows,
@@ -142,7 +144,7 @@ func (w *walk) run(s step) {
 	want := shape(strings.Join(s.output, "\n"))
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(patience); ; <-tick.C {
+	for end := time.Now().Add(testkit.Patience); ; <-tick.C {
 		cmd := exec.Command("sh", "-c", w.replace.Replace(s.command))
 		cmd.Dir = w.dir
 		out, err := cmd.CombinedOutput()
@@ -245,7 +247,7 @@ func (c *terminal) await(want string) {
 	c.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	limit := time.NewTimer(3 * patience) // go run may have to build
+	limit := time.NewTimer(3 * testkit.Patience) // go run may have to build
 	defer limit.Stop()
 	for !strings.Contains(shape(c.text()), shape(want)) {
 		select {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )
@@ -41,7 +42,7 @@ func TestInitGetsConfigHostAndDeadline(t *testing.T) {
 	h.Config = &config
 	h.Init = func(ctx context.Context, host *Host) error {
 		deadline, ok := ctx.Deadline()
-		if !ok || time.Until(deadline) > patience {
+		if !ok || time.Until(deadline) > testkit.Patience {
 			return fmt.Errorf("deadline %v, %v", deadline, ok)
 		}
 		if config.Smoothing != 9 || host.ID() != 7 || host.Incarnation() != 2 {
@@ -162,8 +163,8 @@ func TestHealthIsAnsweredWhileTheHelperIsBusy(t *testing.T) {
 	p := start(t, h)
 	initID := p.ask(initRequest(nil))
 	p.calls(wire.CallView{Seq: 1})
-	within(t, "Init", entered)
-	within(t, "the hook", entered)
+	testkit.Await(t, "Init", entered)
+	testkit.Await(t, "the hook", entered)
 	if err := p.answer(healthRequest()).GetStatus().Err(); err != nil {
 		t.Errorf("Health: %v", err)
 	}
@@ -229,7 +230,7 @@ func TestK6_HostAnswersTheHelpersRequests(t *testing.T) {
 		t.Fatalf("%v, %v", hold, rele)
 	}
 	reply(rele.GetId(), &wire.Answer{Status: &wire.Status{}})
-	o := within(t, "Init", done)
+	o := testkit.Await(t, "Init", done)
 	if o.id != 42 || o.get != nil || !errors.Is(o.load, shared.ErrExist) || o.load.Error() != "vegas is active" ||
 		!errors.Is(o.hold, shared.ErrUnsupported) || o.rele != nil || !errors.Is(o.bad, shared.ErrInvalid) {
 		t.Errorf("%+v", o)
@@ -247,7 +248,7 @@ func TestRequestsEndWithTheirContextAndWithTheHost(t *testing.T) {
 	if err := p.init(nil); err != nil {
 		t.Fatal(err)
 	}
-	host := within(t, "Init", hosts)
+	host := testkit.Await(t, "Init", hosts)
 	ctx, cancel := context.WithTimeout(p.ctx, 10*time.Millisecond)
 	defer cancel()
 	if _, err := host.GetID(ctx, "ertt"); !errors.Is(err, shared.ErrTimeout) {
@@ -260,7 +261,7 @@ func TestRequestsEndWithTheirContextAndWithTheHost(t *testing.T) {
 	if err := p.control.CloseSend(); err != nil {
 		t.Fatal(err)
 	}
-	if err := within(t, "the end", failed); !errors.Is(err, shared.ErrClosed) {
+	if err := testkit.Await(t, "the end", failed); !errors.Is(err, shared.ErrClosed) {
 		t.Errorf("when the host goes: %v, want ErrClosed", err)
 	}
 	p.wantEnd()
@@ -277,7 +278,7 @@ func TestK5_HooksComeAndGoWhileTheHelperRuns(t *testing.T) {
 	if err := p.init(nil); err != nil {
 		t.Fatal(err)
 	}
-	host := within(t, "Init", hosts)
+	host := testkit.Await(t, "Init", hosts)
 	asked := func(f func() error, answer error) (*wire.ControlToHost, error) {
 		t.Helper()
 		result := make(chan error, 1)
@@ -288,7 +289,7 @@ func TestK5_HooksComeAndGoWhileTheHelperRuns(t *testing.T) {
 		}}); err != nil {
 			t.Fatal(err)
 		}
-		return m, within(t, "the answer", result)
+		return m, testkit.Await(t, "the answer", result)
 	}
 	add := func() error {
 		return AddHook(p.ctx, host, HookDecl[counts]{Point: "tcp.close", Func: countOut, UData: []byte("u")})
@@ -386,11 +387,11 @@ func TestRunDoesNotWaitForEverForAHook(t *testing.T) {
 	}
 	p.openRun()
 	p.calls(wire.CallView{Seq: 1})
-	within(t, "the hook", entered)
+	testkit.Await(t, "the hook", entered)
 	if err := control.CloseSend(); err != nil {
 		t.Fatal(err)
 	}
-	if err := within(t, "the end", p.ended); !errors.Is(err, shared.ErrBusy) {
+	if err := testkit.Await(t, "the end", p.ended); !errors.Is(err, shared.ErrBusy) {
 		t.Errorf("got %v, want ErrBusy", err)
 	}
 	close(p.ended)

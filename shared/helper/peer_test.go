@@ -7,11 +7,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared/wire"
 )
 
@@ -19,11 +19,8 @@ func TestMain(m *testing.M) {
 	if role := os.Getenv(envRole); role != "" {
 		os.Exit(playRole(role))
 	}
-	goleak.VerifyTestMain(m)
+	testkit.Main(m)
 }
-
-// patience bounds every wait of these tests.
-const patience = 10 * time.Second
 
 // peer is a host made of protocol alone, for a helper that is served in process.
 type peer struct {
@@ -57,7 +54,7 @@ func start[S any](t testing.TB, h Helper[S]) *peer {
 // connect serves a helper with Run and opens no stream.
 func connect[S any](t testing.TB, h Helper[S]) *peer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), testkit.Patience)
 	p := &peer{t: t, ctx: ctx, ended: make(chan error, 1)}
 	lis := bufconn.Listen(1 << 20)
 	serving, stop := context.WithCancel(context.Background())
@@ -89,7 +86,7 @@ func (p *peer) wantEnd() {
 		if err != nil {
 			p.t.Errorf("Run returned %v", err)
 		}
-	case <-time.After(patience):
+	case <-time.After(testkit.Patience):
 		p.t.Error("Run has not returned")
 	}
 }
@@ -141,7 +138,7 @@ func (p *peer) init(config map[string]any) error {
 
 func initRequest(config map[string]any) *wire.ControlToHelper {
 	return &wire.ControlToHelper{Body: &wire.ControlToHelper_Init{Init: &wire.InitRequest{
-		HelperId: 7, Incarnation: 2, Config: wire.PropertiesToProto(config), BudgetUs: uint64(patience / time.Microsecond),
+		HelperId: 7, Incarnation: 2, Config: wire.PropertiesToProto(config), BudgetUs: uint64(testkit.Patience / time.Microsecond),
 	}}}
 }
 
@@ -203,16 +200,5 @@ func decodeReplies(t testing.TB, frame []byte, into map[uint64]wire.ReplyView) {
 		}
 		into[r.Seq] = r
 		frame = rest
-	}
-}
-
-func within[T any](t testing.TB, what string, c <-chan T) T {
-	t.Helper()
-	select {
-	case v := <-c:
-		return v
-	case <-time.After(patience):
-		t.Fatalf("%s has not happened within %v", what, patience)
-		panic("unreachable")
 	}
 }

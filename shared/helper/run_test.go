@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )
@@ -52,7 +53,7 @@ func arith() Helper[number] {
 }
 
 func hook(seq uint64, index uint32, object uint64, data []byte, context []byte) wire.CallView {
-	return wire.CallView{Seq: seq, Hook: index, Object: object, HasData: data != nil, Data: data, Context: context, Budget: patience}
+	return wire.CallView{Seq: seq, Hook: index, Object: object, HasData: data != nil, Data: data, Context: context, Budget: testkit.Patience}
 }
 
 func chained(c wire.CallView) wire.CallView {
@@ -183,7 +184,7 @@ func TestO2_NewAndFreeRunInOrderWithTheHooks(t *testing.T) {
 	want(t, r[2], shared.CodeOK, nil)
 	want(t, r[3], shared.CodePermission, nil)
 	want(t, r[4], shared.CodeOK, encoded(0)) // not what another object left
-	if got := within(t, "Free", freed); got.N != 11 {
+	if got := testkit.Await(t, "Free", freed); got.N != 11 {
 		t.Errorf("Free saw %d, want 11", got.N)
 	}
 }
@@ -271,21 +272,21 @@ func TestHookSeesTheCallsDeadline(t *testing.T) {
 	}}}
 	p := start(t, h)
 	want(t, p.exchange(wire.CallView{Seq: 1, Budget: time.Minute})[0], shared.CodeOK, nil)
-	if s := within(t, "the hook", got); !s.has || s.left > time.Minute || s.left < 30*time.Second || s.err != nil {
+	if s := testkit.Await(t, "the hook", got); !s.has || s.left > time.Minute || s.left < 30*time.Second || s.err != nil {
 		t.Errorf("with a minute: %+v", s)
 	}
 	want(t, p.exchange(wire.CallView{Seq: 2})[0], shared.CodeOK, nil)
 	// Without a budget there is the deadline of the stream, which is the test's own.
-	if s := within(t, "the hook", got); s.left > patience || s.err != nil {
+	if s := testkit.Await(t, "the hook", got); s.left > testkit.Patience || s.err != nil {
 		t.Errorf("without a budget: %+v", s)
 	}
 	want(t, p.exchange(wire.CallView{Seq: 3, Budget: 20 * time.Millisecond, Context: []byte("wait")})[0], shared.CodeTimeout, nil)
-	if s := within(t, "the hook", got); !errors.Is(s.done, context.DeadlineExceeded) || !errors.Is(s.nested, context.DeadlineExceeded) {
+	if s := testkit.Await(t, "the hook", got); !errors.Is(s.done, context.DeadlineExceeded) || !errors.Is(s.nested, context.DeadlineExceeded) {
 		t.Errorf("after 20ms: %+v", s)
 	}
 	// A context that was waited on is not the next call's.
 	want(t, p.exchange(wire.CallView{Seq: 4, Budget: time.Minute})[0], shared.CodeOK, nil)
-	if s := within(t, "the hook", got); s.err != nil {
+	if s := testkit.Await(t, "the hook", got); s.err != nil {
 		t.Errorf("the call after it: %+v", s)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )
@@ -50,7 +51,7 @@ func TestMaySleepDoesNotHoldUpOthers(t *testing.T) {
 	p := start(t, h)
 	p.calls(hook(1, 0, 10, encoded(1), nil), hook(2, 1, 11, encoded(1), nil), hook(3, 0, 12, encoded(2), nil))
 	want(t, p.replies(1)[2], shared.CodeOK, encoded(2))
-	if a, b := within(t, "a nap", n.began), within(t, "another nap", n.began); a+b != 22 {
+	if a, b := testkit.Await(t, "a nap", n.began), testkit.Await(t, "another nap", n.began); a+b != 22 {
 		t.Errorf("objects %d and %d nap, want 10 and 12", a, b)
 	}
 	close(n.gate(12))
@@ -71,7 +72,7 @@ func TestO5_CallsOfAnObjectWaitForItsSleeper(t *testing.T) {
 		hook(6, 1, 11, encoded(7), nil),            // another object
 		wire.CallView{Seq: 7, Kind: 1, Object: 10}, // New, which the helper does not have: in order all the same
 	)
-	within(t, "the nap", n.began)
+	testkit.Await(t, "the nap", n.began)
 	first := p.replies(2)
 	want(t, first[1], shared.CodeOK, encoded(2))
 	want(t, first[6], shared.CodeOK, encoded(8))
@@ -111,7 +112,7 @@ func TestEndOfTheStreamWakesSleepers(t *testing.T) {
 	n, h := newNapper()
 	p := start(t, h)
 	p.calls(hook(1, 0, 10, encoded(1), nil))
-	within(t, "the nap", n.began)
+	testkit.Await(t, "the nap", n.began)
 	// The cleanup of start closes the control stream: the hook's context must end, or Run reports that it does not return.
 }
 
@@ -125,7 +126,7 @@ func TestFinishedCallsDoNotWaitForASlowOne(t *testing.T) {
 	}
 	p := start(t, h)
 	p.calls(hook(1, hookAdd, 10, encoded(1), encoded(1)), hook(2, 4, 11, encoded(1), nil), hook(3, hookAdd, 12, encoded(1), encoded(2)))
-	within(t, "the slow call", entered)
+	testkit.Await(t, "the slow call", entered)
 	want(t, p.replies(1)[1], shared.CodeOK, encoded(2))
 	close(gate)
 	rest := p.replies(2)

@@ -18,24 +18,10 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/khelp/khelp/internal/testkit"
 )
 
-func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "demo-test-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	buildDir = dir
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		if err := os.RemoveAll(dir); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-		os.Exit(code)
-	}))
-}
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // The programs that take part, by the names of their packages' directories.
 const (
@@ -44,12 +30,9 @@ const (
 	theLiar   = "halfcount"
 )
 
-// buildDir is where programs are built. It is set by TestMain.
-var buildDir string
-
 // programs builds all of them, once.
 var programs = sync.OnceValue(func() error {
-	out, err := exec.Command("go", "build", "-o", buildDir+string(filepath.Separator),
+	out, err := exec.Command("go", "build", "-o", testkit.SharedDir()+string(filepath.Separator),
 		"github.com/khelp/khelp/cmd/khelpd", "github.com/khelp/khelp/examples/h_example", "./testdata/halfcount").CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
@@ -69,7 +52,7 @@ func install(t *testing.T, daemon, helper string) string {
 	}
 	bin := t.TempDir()
 	for place, program := range map[string]string{"khelpd": daemon, "h_example": helper} {
-		image, err := os.ReadFile(filepath.Join(buildDir, executable(program)))
+		image, err := os.ReadFile(filepath.Join(testkit.SharedDir(), executable(program)))
 		if err == nil {
 			err = os.WriteFile(filepath.Join(bin, executable(place)), image, 0o755)
 		}
