@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/control"
 	"github.com/khelp/khelp/shared"
 )
@@ -88,7 +89,7 @@ func (a *app) unloadCommand() *cobra.Command {
 				return failed(what, err)
 			}
 			err := a.withClient(cmd.Context(), changeLimit+wait, what, func(ctx context.Context, c *control.Client) error {
-				return c.Unload(ctx, name, wait)
+				return c.Unload(ctx, name, host.UnloadOptions{Wait: wait})
 			})
 			if err != nil {
 				return err

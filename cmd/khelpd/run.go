@@ -135,11 +135,11 @@ func (d *server) start(ctx context.Context) error {
 }
 
 // authorize lets the daemon's own user and root in, but lets nobody change anything while the configured helpers are being loaded.
-func (d *server) authorize(ctx context.Context, p control.Peer, action string) error {
-	if err := control.OwnerOnly(ctx, p, action); err != nil {
+func (d *server) authorize(ctx context.Context, p control.Peer, privilege shared.Privilege) error {
+	if err := control.OwnerOnly(ctx, p, privilege); err != nil {
 		return err
 	}
-	if action != control.ActionStat && !d.booted.Load() {
+	if privilege != shared.PrivilegeStat && !d.booted.Load() {
 		return shared.ErrBusy.Errorf("the daemon is still starting")
 	}
 	return nil

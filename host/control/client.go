@@ -9,7 +9,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -162,9 +161,9 @@ func (c *Client) Load(ctx context.Context, req LoadRequest) error {
 	return fromStatus(err)
 }
 
-// Unload unloads a helper and returns when it is gone. If it is held, wait says how long to wait for that to end; 0 is not at all.
-func (c *Client) Unload(ctx context.Context, name string, wait time.Duration) error {
-	_, err := c.stub.Unload(ctx, &controlv1.UnloadRequest{Name: name, Wait: optionalDuration(wait)})
+// Unload unloads a helper and returns when it is gone.
+func (c *Client) Unload(ctx context.Context, name string, opts host.UnloadOptions) error {
+	_, err := c.stub.Unload(ctx, &controlv1.UnloadRequest{Name: name, Wait: optionalDuration(opts.Wait)})
 	return fromStatus(err)
 }
 

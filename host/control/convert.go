@@ -21,6 +21,7 @@ func helperToProto(h *host.HelperStat) *controlv1.Helper {
 		Objects: int64(h.Objects), FreesSkipped: h.FreesSkipped, ObjectBytes: h.ObjectBytes,
 		Calls: h.Calls, Committed: h.Committed, Missed: toStringKeys(h.Missed), Skipped: h.Skipped,
 		Autoloaded: h.Autoloaded, LastError: h.LastError, Values: h.Values,
+		LateReplies: h.LateReplies, StrayReplies: h.StrayReplies,
 	}
 	if !h.AutounloadAt.IsZero() {
 		out.AutounloadAt = timestamppb.New(h.AutounloadAt)
@@ -37,6 +38,7 @@ func helperFromProto(h *controlv1.Helper) host.HelperStat {
 		Objects: int(h.GetObjects()), FreesSkipped: h.GetFreesSkipped(), ObjectBytes: h.GetObjectBytes(),
 		Calls: h.GetCalls(), Committed: h.GetCommitted(), Missed: fromStringKeys[shared.Cause](h.GetMissed()), Skipped: h.GetSkipped(),
 		Autoloaded: h.GetAutoloaded(), LastError: h.GetLastError(), Values: h.GetValues(),
+		LateReplies: h.GetLateReplies(), StrayReplies: h.GetStrayReplies(),
 	}
 	if at := h.GetAutounloadAt(); at != nil {
 		out.AutounloadAt = at.AsTime()

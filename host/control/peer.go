@@ -35,14 +35,14 @@ func (p Peer) String() string {
 // OwnerOnly is the default authoriser: it lets root and the user that the daemon runs as do everything and refuses others with
 // ErrPermission. On systems whose Unix sockets carry no credentials the mode of the socket, 0600, is all there is, and a caller that
 // came through it is let in.
-func OwnerOnly(_ context.Context, p Peer, action string) error {
+func OwnerOnly(_ context.Context, p Peer, privilege shared.Privilege) error {
 	switch {
 	case !p.Known && !systemHasPeers:
 		return nil
 	case p.Known && (p.UID == 0 || int64(p.UID) == int64(os.Geteuid())):
 		return nil
 	default:
-		return shared.ErrPermission.Errorf("%s is refused to %s: the daemon runs as uid %d", action, p, os.Geteuid())
+		return shared.ErrPermission.Errorf("%s is refused to %s: the daemon runs as uid %d", privilege, p, os.Geteuid())
 	}
 }
 

@@ -29,20 +29,13 @@ const (
 	objectBatch    = 512 // objects to a message
 )
 
-// The actions that an Authorizer is asked about.
-const (
-	ActionStat   = "stat" // Stat, Hooks, Objects, Version
-	ActionLoad   = "load"
-	ActionUnload = "unload"
-)
-
 // Options say how a server serves. The zero value works.
 type Options struct {
 	Logger hclog.Logger // nil: none
 
-	// Authorize decides whether a caller may do something (one of the Action constants). It must be safe for concurrent use. An error
-	// refuses and goes to the caller as ErrPermission unless it wraps a sentinel of its own. nil: OwnerOnly.
-	Authorize func(ctx context.Context, p Peer, action string) error
+	// Authorize decides whether a caller has a privilege. It must be safe for concurrent use. An error refuses and goes to the caller as
+	// ErrPermission unless it wraps a sentinel of its own. nil: OwnerOnly.
+	Authorize func(ctx context.Context, p Peer, privilege shared.Privilege) error
 
 	// Spec finds what the daemon is configured to load under a name; false: nothing, and the host looks on its helper path. It must be
 	// safe for concurrent use. nil: nothing is configured.
@@ -136,14 +129,14 @@ type service struct {
 	opts Options
 }
 
-// actions says what a caller must be allowed for each method. A method that is missing here is refused.
-var actions = map[string]string{
-	controlv1.Control_Stat_FullMethodName:    ActionStat,
-	controlv1.Control_Hooks_FullMethodName:   ActionStat,
-	controlv1.Control_Objects_FullMethodName: ActionStat,
-	controlv1.Control_Version_FullMethodName: ActionStat,
-	controlv1.Control_Load_FullMethodName:    ActionLoad,
-	controlv1.Control_Unload_FullMethodName:  ActionUnload,
+// privileges says what a caller must be allowed for each method. A method that is missing here is refused.
+var privileges = map[string]shared.Privilege{
+	controlv1.Control_Stat_FullMethodName:    shared.PrivilegeStat,
+	controlv1.Control_Hooks_FullMethodName:   shared.PrivilegeStat,
+	controlv1.Control_Objects_FullMethodName: shared.PrivilegeStat,
+	controlv1.Control_Version_FullMethodName: shared.PrivilegeStat,
+	controlv1.Control_Load_FullMethodName:    shared.PrivilegeLoad,
+	controlv1.Control_Unload_FullMethodName:  shared.PrivilegeUnload,
 }
 
 func (s *service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -163,15 +156,15 @@ func (s *service) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerI
 
 func (s *service) authorize(ctx context.Context, method string) error {
 	p := contextPeer(ctx)
-	action, ok := actions[method]
+	privilege, ok := privileges[method]
 	err := shared.ErrPermission.Errorf("%s is open to nobody", method)
 	if ok {
-		err = s.opts.Authorize(ctx, p, action)
+		err = s.opts.Authorize(ctx, p, privilege)
 	}
 	if err == nil {
 		return nil
 	}
-	s.opts.Logger.Warn("control call refused", "action", action, "peer", p.String(), "error", err)
+	s.opts.Logger.Warn("control call refused", "privilege", privilege, "peer", p.String(), "error", err)
 	if shared.CodeOf(err) == shared.CodeUnknown {
 		return shared.ErrPermission.Errorf("%w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/khelp/khelp/host"
+	"github.com/khelp/khelp/host/control/controlv1"
 	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 )
@@ -172,17 +174,18 @@ func TestLoadRefusesWhatIsNoName(t *testing.T) {
 	}
 }
 
-func TestUnloadCarriesTheWait(t *testing.T) {
+func TestUnloadCarriesTheOptions(t *testing.T) {
 	h := &fakeHost{}
 	path, _ := serve(t, h, Options{})
 	c := dial(t, path)
-	for _, wait := range []time.Duration{0, 1500 * time.Millisecond} {
-		if err := c.Unload(t.Context(), "ertt", wait); err != nil {
+	all := []host.UnloadOptions{{}, filled[host.UnloadOptions](), {Wait: 1500 * time.Millisecond}}
+	for _, opts := range all {
+		if err := c.Unload(t.Context(), "ertt", opts); err != nil {
 			t.Fatal(err)
 		}
 	}
-	wantIs(t, c.Unload(t.Context(), "ertt", -1), shared.ErrInvalid)
-	if diff := cmp.Diff([]host.UnloadOptions{{}, {Wait: 1500 * time.Millisecond}}, h.unload); diff != "" {
+	wantIs(t, c.Unload(t.Context(), "ertt", host.UnloadOptions{Wait: -1}), shared.ErrInvalid)
+	if diff := cmp.Diff(all, h.unload); diff != "" {
 		t.Errorf("options (-want +got):\n%s", diff)
 	}
 }
@@ -193,16 +196,16 @@ func TestErrorsCrossWithTheirSentinels(t *testing.T) {
 	c := dial(t, path)
 	for code := shared.CodeExist; code <= shared.CodeCanceled; code++ {
 		answer = shared.FromCode(code, "held by 12 objects, vegas")
-		err := c.Unload(t.Context(), "ertt", 0)
+		err := c.Unload(t.Context(), "ertt", host.UnloadOptions{})
 		if shared.CodeOf(err) != code || err.Error() != "held by 12 objects, vegas" {
 			t.Errorf("code %d came out as %d: %v", code, shared.CodeOf(err), err)
 		}
 	}
 	answer = shared.ErrBusy.Errorf("busy")
-	wantIs(t, c.Unload(t.Context(), "ertt", 0), syscall.EBUSY)
+	wantIs(t, c.Unload(t.Context(), "ertt", host.UnloadOptions{}), syscall.EBUSY)
 
 	answer = errors.New("no sentinel here")
-	if err := c.Unload(t.Context(), "ertt", 0); err == nil || err.Error() != "no sentinel here" || shared.ErrWord(err) != "" {
+	if err := c.Unload(t.Context(), "ertt", host.UnloadOptions{}); err == nil || err.Error() != "no sentinel here" || shared.ErrWord(err) != "" {
 		t.Errorf("an error without a sentinel came out as %v", err)
 	}
 	answer = errors.Join(
@@ -219,16 +222,36 @@ func TestErrorsCrossWithTheirSentinels(t *testing.T) {
 	}
 }
 
+// Every method asks for a privilege, and for one that can be given.
+func TestMethodsAskForPrivileges(t *testing.T) {
+	desc := controlv1.Control_ServiceDesc
+	var methods []string
+	for _, m := range desc.Methods {
+		methods = append(methods, "/"+desc.ServiceName+"/"+m.MethodName)
+	}
+	for _, m := range desc.Streams {
+		methods = append(methods, "/"+desc.ServiceName+"/"+m.StreamName)
+	}
+	for _, m := range methods {
+		if !slices.Contains(shared.Privileges, privileges[m]) {
+			t.Errorf("%s asks for %q", m, privileges[m])
+		}
+	}
+	if len(methods) != len(privileges) {
+		t.Errorf("%d methods, %d of them ask for something", len(methods), len(privileges))
+	}
+}
+
 func TestAuthorizeDecides(t *testing.T) {
 	type asked struct {
-		peer   Peer
-		action string
+		peer      Peer
+		privilege shared.Privilege
 	}
 	var got []asked
 	answer := error(nil)
 	h := &fakeHost{}
-	path, _ := serve(t, h, Options{Authorize: func(_ context.Context, p Peer, action string) error {
-		got = append(got, asked{p, action})
+	path, _ := serve(t, h, Options{Authorize: func(_ context.Context, p Peer, privilege shared.Privilege) error {
+		got = append(got, asked{p, privilege})
 		return answer
 	}})
 	c := dial(t, path)
@@ -238,15 +261,15 @@ func TestAuthorizeDecides(t *testing.T) {
 		_, hooks := c.Hooks(ctx)
 		_, objects := c.Objects(ctx, host.ObjectFilter{})
 		_, version := c.Version(ctx)
-		return []error{stat, hooks, objects, version, c.Load(ctx, LoadRequest{Name: "ertt"}), c.Unload(ctx, "ertt", 0)}
+		return []error{stat, hooks, objects, version, c.Load(ctx, LoadRequest{Name: "ertt"}), c.Unload(ctx, "ertt", host.UnloadOptions{})}
 	}
-	want := []string{"stat", "stat", "stat", "stat", "load", "unload"}
+	want := []shared.Privilege{"stat", "stat", "stat", "stat", "load", "unload"}
 	for i, err := range calls() {
 		if err != nil {
 			t.Errorf("call %d: %v", i, err)
 		}
-		if got[i].action != want[i] {
-			t.Errorf("call %d asked for %q, want %q", i, got[i].action, want[i])
+		if got[i].privilege != want[i] {
+			t.Errorf("call %d asked for %q, want %q", i, got[i].privilege, want[i])
 		}
 		if p := got[i].peer; p.Known != systemHasPeers || p.Known && p.String() != self().String() {
 			t.Errorf("call %d came from %v, want %v", i, p, self())
@@ -293,7 +316,7 @@ func TestShutdownWaitsThenCuts(t *testing.T) {
 	}}, Options{})
 	c := dial(t, path)
 	answer := make(chan error, 1)
-	go func() { answer <- c.Unload(context.Background(), "ertt", 0) }()
+	go func() { answer <- c.Unload(context.Background(), "ertt", host.UnloadOptions{}) }()
 	testkit.Await(t, "the call", entered)
 
 	shut := make(chan error, 1)
@@ -340,11 +363,11 @@ func TestOwnerOnly(t *testing.T) {
 		{"root", Peer{UID: 0, Known: true}, nil},
 		{"other", Peer{UID: own.UID + 65534, GID: 7, Known: true}, shared.ErrPermission},
 	} {
-		if err := OwnerOnly(t.Context(), tt.peer, ActionLoad); !errors.Is(err, tt.want) {
+		if err := OwnerOnly(t.Context(), tt.peer, shared.PrivilegeLoad); !errors.Is(err, tt.want) {
 			t.Errorf("%s: got %v, want %v", tt.name, err, tt.want)
 		}
 	}
-	if err := OwnerOnly(t.Context(), Peer{}, ActionLoad); (err != nil) != systemHasPeers {
+	if err := OwnerOnly(t.Context(), Peer{}, shared.PrivilegeLoad); (err != nil) != systemHasPeers {
 		t.Errorf("unknown peer: %v", err)
 	}
 }

@@ -273,7 +273,11 @@ type Helper struct {
 	// The helper's own figures.
 	Values map[string]float64 `protobuf:"bytes,25,rep,name=values,proto3" json:"values,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
 	// Ends of slots that a dead process could not be told of.
-	FreesSkipped  uint64 `protobuf:"varint,26,opt,name=frees_skipped,json=freesSkipped,proto3" json:"frees_skipped,omitempty"`
+	FreesSkipped uint64 `protobuf:"varint,26,opt,name=frees_skipped,json=freesSkipped,proto3" json:"frees_skipped,omitempty"`
+	// Replies that came after the call had ended, or twice.
+	LateReplies uint64 `protobuf:"varint,27,opt,name=late_replies,json=lateReplies,proto3" json:"late_replies,omitempty"`
+	// Replies to a call that never was.
+	StrayReplies  uint64 `protobuf:"varint,28,opt,name=stray_replies,json=strayReplies,proto3" json:"stray_replies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -486,6 +490,20 @@ func (x *Helper) GetValues() map[string]float64 {
 func (x *Helper) GetFreesSkipped() uint64 {
 	if x != nil {
 		return x.FreesSkipped
+	}
+	return 0
+}
+
+func (x *Helper) GetLateReplies() uint64 {
+	if x != nil {
+		return x.LateReplies
+	}
+	return 0
+}
+
+func (x *Helper) GetStrayReplies() uint64 {
+	if x != nil {
+		return x.StrayReplies
 	}
 	return 0
 }
@@ -1537,7 +1555,7 @@ const file_host_control_controlv1_control_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
 	"generation\x122\n" +
-	"\ahelpers\x18\x02 \x03(\v2\x18.khelp.control.v1.HelperR\ahelpers\"\x88\a\n" +
+	"\ahelpers\x18\x02 \x03(\v2\x18.khelp.control.v1.HelperR\ahelpers\"\xd0\a\n" +
 	"\x06Helper\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x0e\n" +
@@ -1568,7 +1586,9 @@ const file_host_control_controlv1_control_proto_rawDesc = "" +
 	"\n" +
 	"last_error\x18\x18 \x01(\tR\tlastError\x12<\n" +
 	"\x06values\x18\x19 \x03(\v2$.khelp.control.v1.Helper.ValuesEntryR\x06values\x12#\n" +
-	"\rfrees_skipped\x18\x1a \x01(\x04R\ffreesSkipped\x1a9\n" +
+	"\rfrees_skipped\x18\x1a \x01(\x04R\ffreesSkipped\x12!\n" +
+	"\flate_replies\x18\x1b \x01(\x04R\vlateReplies\x12#\n" +
+	"\rstray_replies\x18\x1c \x01(\x04R\fstrayReplies\x1a9\n" +
 	"\vMissedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a9\n" +
