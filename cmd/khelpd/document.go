@@ -43,6 +43,8 @@ type helperDocument struct {
 	AutounloadAt *time.Time        `json:"autounload_at"` // null: not scheduled
 	LastError    string            `json:"last_error"`
 	FreesSkipped uint64            `json:"frees_skipped,omitempty"` // ends of slots that a dead process could not be told of
+	LateReplies  uint64            `json:"late_replies,omitempty"`  // came after the call had ended, or twice
+	StrayReplies uint64            `json:"stray_replies,omitempty"` // to a call that never was
 	Values       map[string]any    `json:"values,omitempty"`        // the helper's own figures, if it has any
 }
 
@@ -130,6 +132,7 @@ func newHelperDocument(h *host.HelperStat) helperDocument {
 		PID: h.PID, Incarnation: h.Incarnation, SHA256: h.SHA256, Lane: h.Lane, Restarts: h.Restarts,
 		Objects: h.Objects, ObjectBytes: h.ObjectBytes, Calls: h.Calls, Committed: h.Committed, Missed: countsOf(h.Missed),
 		Skipped: h.Skipped, Autoloaded: h.Autoloaded, LastError: h.LastError, FreesSkipped: h.FreesSkipped,
+		LateReplies: h.LateReplies, StrayReplies: h.StrayReplies,
 	}
 	if !h.AutounloadAt.IsZero() {
 		at := h.AutounloadAt.UTC()

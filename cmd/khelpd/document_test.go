@@ -60,16 +60,21 @@ func as[T any](t *testing.T, v any) T {
 // The names are a contract with scripts.
 func TestJSONFieldNames(t *testing.T) {
 	stat := encode(t, newStatDocument(host.Stat{Helpers: make([]host.HelperStat, 1)}))
+	seldom := encode(t, newStatDocument(host.Stat{Helpers: []host.HelperStat{{
+		FreesSkipped: 1, LateReplies: 2, StrayReplies: 3, Values: map[string]float64{"v": 4},
+	}}}))
 	hooks := encode(t, newHooksDocument([]host.HeadStat{{Hooks: make([]host.HookStat, 1)}}))
 	objects := encode(t, newObjectsDocument([]host.ObjectStat{{Slots: make([]host.SlotStat, 1)}}))
+	const helper = "name version id state classes source refs flags requires hooks pid incarnation sha256 " +
+		"lane restarts objects object_bytes calls committed missed skipped autoloaded autounload_at last_error"
 	for _, tt := range []struct {
 		what string
 		got  map[string]any
 		want string
 	}{
 		{"stat", stat, "schema generation helpers"},
-		{"stat helpers[]", at(t, stat, "helpers"), "name version id state classes source refs flags requires hooks pid incarnation sha256 " +
-			"lane restarts objects object_bytes calls committed missed skipped autoloaded autounload_at last_error"},
+		{"stat helpers[]", at(t, stat, "helpers"), helper},
+		{"stat helpers[] in full", at(t, seldom, "helpers"), helper + " frees_skipped late_replies stray_replies values"},
 		{"hooks", hooks, "schema heads"},
 		{"hooks heads[]", at(t, hooks, "heads"), "point vnet kind async context refs forwarded hooks"},
 		{"hooks heads[].hooks[]", at(t, hooks, "heads", "hooks"), "helper order calls committed missed skipped p50_seconds p99_seconds"},
