@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
@@ -368,4 +370,25 @@ func TestHugeStatus(t *testing.T) {
 	if err != nil || !got.Rejected || len(got.Reason) > 2*shared.MaxText {
 		t.Errorf("reason of %d bytes, %v", len(got.Reason), err)
 	}
+}
+
+// What the operator says of a hook that the helper does not have would do nothing.
+func TestSpecOfAHookThatIsNotThere(t *testing.T) {
+	h := hosttest.New(t, host.Config{})
+	spec := shared.HelperSpec{Name: "counting", Hooks: []shared.HookSpec{{Point: "socket.rcv", Required: true}}}
+	err := h.Load(t.Context(), spec, host.LoadOptions{Dial: hosttest.Serve(t, counting())})
+	wantErr(t, err, shared.ErrInvalid, "counting has no hook on socket.rcv; it hooks tcp.est_in, tcp.est_out")
+}
+
+func TestNearMissesOfNames(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "h_example"), nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	h := hosttest.New(t, host.Config{HelperPath: []string{dir}})
+	wantErr(t, h.Load(t.Context(), shared.HelperSpec{Name: "h_exampel"}, host.LoadOptions{}), shared.ErrNotExist, `did you mean "h_example"?`)
+	hosttest.Load(t, h, counting(), shared.HelperSpec{})
+	wantErr(t, h.Unload(t.Context(), "countin", host.UnloadOptions{}), shared.ErrNotExist, `did you mean "counting"?`)
+	_, err := h.Stat(t.Context(), "countin")
+	wantErr(t, err, shared.ErrNotExist, `did you mean "counting"?`)
 }

@@ -104,10 +104,16 @@ func (h *Host) ID(name string) (shared.HelperID, error) {
 	if hp := h.findLocked(name); hp != nil {
 		return hp.id, nil
 	}
-	return 0, notLoaded(name)
+	return 0, h.notLoadedLocked(name)
 }
 
-func notLoaded(name string) error { return shared.ErrNotExist.Errorf("no helper %q is loaded", name) }
+func (h *Host) notLoadedLocked(name string) error {
+	var names []string
+	for _, hp := range h.helpers {
+		names = append(names, hp.name)
+	}
+	return shared.ErrNotExist.Errorf("no helper %q is loaded%s", name, shared.DidYouMean(name, names))
+}
 
 func (h *Host) findLocked(name string) *helper {
 	for _, hp := range h.helpers {

@@ -96,7 +96,23 @@ func (h *Host) find(spec *shared.HelperSpec, running bool) error {
 			return shared.ErrPermission.Errorf("looking for helper %q: %w", command[0], err)
 		}
 	}
-	return shared.ErrNotExist.Errorf("no helper %q on the helper path (%s)", command[0], strings.Join(h.cfg.HelperPath, ", "))
+	return shared.ErrNotExist.Errorf("no helper %q on the helper path (%s)%s", command[0], strings.Join(h.cfg.HelperPath, ", "),
+		shared.DidYouMean(command[0], h.onPath()))
+}
+
+// onPath returns the names of the files on the helper path, for a suggestion.
+func (h *Host) onPath() []string {
+	var names []string
+	for _, dir := range h.cfg.HelperPath {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			names = append(names, strings.TrimSuffix(e.Name(), ".exe"))
+		}
+	}
+	return names
 }
 
 // reserve enters a helper under its name, so that nobody else loads it meanwhile.
@@ -106,13 +122,25 @@ func (h *Host) reserve(hp *helper) error {
 	if h.closed {
 		return errClosed()
 	}
-	if hp.name != "" && h.findLocked(hp.name) != nil {
-		return shared.ErrExist.Errorf("helper %q is loaded already", hp.name)
+	if err := h.vacantLocked(hp.name); err != nil {
+		return err
 	}
 	h.nextID++
 	hp.id = h.nextID
 	h.helpers = append(h.helpers, hp)
 	return nil
+}
+
+// vacantLocked returns ErrExist if there is a helper of that name.
+func (h *Host) vacantLocked(name string) error {
+	switch hp := h.findLocked(name); {
+	case hp == nil:
+		return nil
+	case hp.state == shared.StateFailed:
+		return shared.ErrExist.Errorf("helper %q is loaded already, but it has failed: unload it first (%s)", name, hp.lastErr)
+	default:
+		return shared.ErrExist.Errorf("helper %q is loaded already", name)
+	}
 }
 
 // rename gives a helper the name it says it has.
@@ -122,8 +150,8 @@ func (h *Host) rename(hp *helper, name string) error {
 	if hp.name == name {
 		return nil
 	}
-	if h.findLocked(name) != nil {
-		return shared.ErrExist.Errorf("helper %q is loaded already", name)
+	if err := h.vacantLocked(name); err != nil {
+		return err
 	}
 	hp.name, hp.log = name, h.log.Named(name)
 	return nil
@@ -198,6 +226,9 @@ func (h *Host) initialise(ctx context.Context, in *instance, info *shared.Modinf
 	if err := checkVersions(hp, info, opts.Force); err != nil {
 		return err
 	}
+	if err := checkHooks(hp, info); err != nil {
+		return err
+	}
 	classes, err := narrow(info, hp.spec.Classes, opts.Classes)
 	if err != nil {
 		return err
@@ -257,6 +288,20 @@ func checkVersions(hp *helper, info *shared.Modinfo, force bool) error {
 		hp.log.Warn("forced load of a helper built for another API generation", "helper_api", info.API, "host_api", shared.APIGeneration)
 	}
 	return meets(info.Name, info.Version, hp.spec.Version)
+}
+
+// checkHooks holds the spec's words on hooks against the hooks that there are.
+func checkHooks(hp *helper, info *shared.Modinfo) error {
+	var points []string
+	for _, hook := range info.Hooks {
+		points = append(points, string(hook.Point))
+	}
+	for _, hook := range hp.spec.Hooks {
+		if !slices.Contains(points, string(hook.Point)) {
+			return shared.ErrInvalid.Errorf("%s has no hook on %s; it hooks %s", hp.name, hook.Point, strings.Join(points, ", "))
+		}
+	}
+	return nil
 }
 
 // meets checks a version against a constraint, if there is one.

@@ -324,3 +324,18 @@ func TestL2_NameIsTheHelpersOwn(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A helper that is stopped does not answer when it is asked to finish; it is unloaded all the same.
+func TestL9_UnloadsAHelperThatDoesNotAnswer(t *testing.T) {
+	w := newWorkplace(t, shared.HelperSpec{})
+	pid := w.stat(t).PID
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Unload(t.Context(), "worker", host.UnloadOptions{}); err != nil {
+		t.Error(err)
+	}
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("process %d is still there: %v", pid, err)
+	}
+}

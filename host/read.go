@@ -25,12 +25,16 @@ func (h *Host) Stat(ctx context.Context, name string) (Stat, error) {
 			asked = hp
 		}
 	}
+	var err error
+	if name != "" && asked == nil {
+		err = h.notLoadedLocked(name)
+	}
 	h.mu.Unlock()
+	if err != nil {
+		return Stat{}, err
+	}
 	if name == "" {
 		return st, nil
-	}
-	if asked == nil {
-		return Stat{}, notLoaded(name)
 	}
 	st.Helpers[0].Values = asked.figures(ctx)
 	return st, nil

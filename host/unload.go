@@ -18,7 +18,7 @@ type UnloadOptions struct {
 
 // Unload takes a helper out: modctl(MODCTL_UNLOAD) and khelp_deregister_helper. Its hooks leave the heads (they are skipped from then
 // on, not failed), calls under way are drained, and the helper is asked to finish; if it refuses, the hooks go back to their old places
-// and the error is ErrBusy with its reason.
+// and the error is ErrBusy with its reason. A helper that does not answer is ended all the same.
 //
 // Errors: ErrNotExist; ErrBusy, which says who holds it, while objects or other helpers do, for a builtin, and while another load or
 // unload of the helper is under way.
@@ -57,7 +57,7 @@ func (h *Host) beginUnload(name string) (*helper, shared.State, error) {
 	hp := h.findLocked(name)
 	switch {
 	case hp == nil:
-		return nil, "", notLoaded(name)
+		return nil, "", h.notLoadedLocked(name)
 	case hp.builtin != nil:
 		return nil, "", shared.ErrBusy.Errorf("%s is builtin", name)
 	case hp.state != shared.StateActive && hp.state != shared.StateFailed:
@@ -93,8 +93,8 @@ func (h *Host) awaitIdle(ctx context.Context, name string, wait time.Duration) e
 		h.mu.Lock()
 		hp := h.findLocked(name)
 		if hp == nil {
-			h.mu.Unlock()
-			return notLoaded(name)
+			defer h.mu.Unlock()
+			return h.notLoadedLocked(name)
 		}
 		if hp.refsLocked() == 0 {
 			h.mu.Unlock()
@@ -130,20 +130,21 @@ func (h *Host) drain(ctx context.Context, hp *helper) error {
 	return nil
 }
 
-// fini asks the helper to finish. A helper that is dead, or dies of it, has.
+// fini asks the helper to finish. One that is dead, or dies of it, has; one that does not answer has had its chance, or it could never
+// be unloaded; one that says no is ErrBusy, unless it is forced.
 func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
 	in := hp.inst.Load()
 	if in == nil || in.dead() != nil {
 		return nil
 	}
 	err := in.finish(ctx, h.cfg.StopTimeout, force)
-	switch {
-	case err == nil, errors.Is(err, shared.ErrHelperGone):
-		return nil
-	case !force:
+	refused := err != nil && !errors.Is(err, shared.ErrHelperGone) && !(errors.Is(err, shared.ErrTimeout) && ctx.Err() == nil)
+	if refused && !force {
 		return shared.ErrBusy.Errorf("the helper refuses to finish: %w", err)
 	}
-	hp.log.Warn("the helper did not finish in order", "error", err)
+	if err != nil {
+		hp.log.Warn("the helper did not finish in order", "error", err)
+	}
 	return nil
 }
 
