@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"sort"
 	"strings"
@@ -15,6 +16,7 @@ import (
 // check holds the blocks of all files against each other. With broken files, blocks may be missing that are there.
 func (c *Config) check(broken bool) hcl.Diagnostics {
 	diags := c.checkListeners()
+	diags = append(diags, c.checkAsync()...)
 	diags = append(diags, c.checkRequirements()...)
 	diags = append(diags, c.checkOrders()...)
 	if !broken {
@@ -40,6 +42,45 @@ func (c *Config) checkListeners() hcl.Diagnostics {
 		seen[key] = t
 	}
 	return diags
+}
+
+// checkAsync finds tcp blocks that share a vnet, and so the points in it, but do not agree on whether those are async.
+func (c *Config) checkAsync() hcl.Diagnostics {
+	var diags hcl.Diagnostics
+	firsts := map[string]*TCP{}
+	for i := range c.TCP {
+		t := &c.TCP[i]
+		if t.wrong {
+			continue
+		}
+		first := firsts[t.Vnet]
+		if first == nil {
+			firsts[t.Vnet] = t
+			continue
+		}
+		if first.Async != t.Async {
+			diags = append(diags, disagreement(first, t))
+		}
+	}
+	return diags
+}
+
+// disagreement reports two blocks with different async at the second, or at the first if only that one says something.
+func disagreement(first, second *TCP) *hcl.Diagnostic {
+	at, other := second, first
+	if second.async == nil {
+		at, other = first, second
+	}
+	vnet, where := "the default vnet", other.Range
+	if at.Vnet != "" {
+		vnet = fmt.Sprintf("the vnet %q", at.Vnet)
+	}
+	how := "by default, at"
+	if other.async != nil {
+		where, how = *other.async, "written at"
+	}
+	return problem(*at.async, "Contradicting async", "The tcp blocks on %s share its hook points, but for tcp %q async is %t (%s %s).",
+		vnet, other.Name, other.Async, how, place(where))
 }
 
 // checkRequirements finds circles among the helpers that are configured. What helpers require by themselves is known only when they

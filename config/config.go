@@ -50,11 +50,13 @@ type TCP struct {
 	Name     string // the block's label
 	Listen   string // host:port
 	Upstream string // host:port
-	VNet     string // "" is the default vnet
+	Vnet     string // "" is the default vnet
 	Async    bool   // est_in, est_out and close do not wait; true where the configuration says nothing
 	Range    hcl.Range
 
 	listen hcl.Range
+	async  *hcl.Range // nil: not written
+	wrong  bool       // vnet or async was, and has been reported
 }
 
 // Helper returns the helper block with a label, or nil.

@@ -131,7 +131,7 @@ tcp "any" {
 			{Spec: shared.HelperSpec{Name: "clock", Command: []string{"clock"}, Load: shared.LoadBoot}},
 		},
 		TCP: []TCP{
-			{Name: "web", Listen: "127.0.0.1:8080", Upstream: "[::1]:9000", VNet: "edge"},
+			{Name: "web", Listen: "127.0.0.1:8080", Upstream: "[::1]:9000", Vnet: "edge"},
 			{Name: "any", Listen: ":0", Upstream: "localhost:1", Async: true},
 		},
 	}

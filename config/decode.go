@@ -123,13 +123,18 @@ func (d *decoder) tcp(block *hclsyntax.Block, b *body) {
 		t.listen = e.Range()
 	}
 	t.Upstream = d.checked(b.expr("upstream"), "Bad address", checkUpstream)
-	t.VNet = d.checked(b.expr("vnet"), "Bad name", func(name string) error {
+	before := len(d.diags)
+	t.Vnet = d.checked(b.expr("vnet"), "Bad name", func(name string) error {
 		if name == "" { // the default vnet
 			return nil
 		}
 		return shared.ValidateName("vnet", name)
 	})
 	t.Async = d.flag(b.expr("async"), true)
+	if attr := b.attrs["async"]; attr != nil {
+		t.async = &attr.SrcRange
+	}
+	t.wrong = len(d.diags) > before
 	d.cfg.TCP = append(d.cfg.TCP, t)
 }
 

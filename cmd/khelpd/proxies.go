@@ -55,7 +55,7 @@ func (p *proxies) listen(ctx context.Context, h *host.Host, b config.TCP, in *in
 		return blame(err)
 	}
 	p.list = append(p.list, proxy)
-	p.log.Info("listening", "tcp", b.Name, "address", proxy.Addr().String(), "upstream", b.Upstream, "vnet", b.VNet)
+	p.log.Info("listening", "tcp", b.Name, "address", proxy.Addr().String(), "upstream", b.Upstream, "vnet", b.Vnet)
 	return nil
 }
 
@@ -68,18 +68,18 @@ func blame(err error) error {
 }
 
 func (p *proxies) subsystem(h *host.Host, b config.TCP) (*tcp.Subsystem, error) {
-	if sub := p.subsystems[b.VNet]; sub != nil {
+	if sub := p.subsystems[b.Vnet]; sub != nil {
 		return sub, nil
 	}
-	vnet, err := h.Vnet(b.VNet)
+	vnet, err := h.Vnet(b.Vnet)
 	if err != nil {
 		return nil, err
 	}
-	sub, err := tcp.New(vnet, tcp.Options{Vnet: b.VNet, Async: &b.Async, Logger: p.log.Named("tcp")})
+	sub, err := tcp.New(vnet, tcp.Options{Vnet: b.Vnet, Async: &b.Async, Logger: p.log.Named("tcp")})
 	if err != nil {
 		return nil, err
 	}
-	p.subsystems[b.VNet] = sub
+	p.subsystems[b.Vnet] = sub
 	return sub, nil
 }
 
