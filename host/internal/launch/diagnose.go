@@ -42,7 +42,7 @@ func diagnose(path string, err error) *Error {
 		return failf(ReasonArch, shared.ErrNoExec, "%s is built for %s, this host is %s: %w", path, target, host, err)
 	case known && errors.Is(err, fs.ErrNotExist):
 		if loader := elfLoader(path); loader != "" {
-			return failf(ReasonInterpreter, shared.ErrNotExist, "%s needs the loader %s, which does not exist: %w", path, loader, err)
+			return unusable(err, "%s needs the loader %s, which does not exist", path, loader)
 		}
 	case errors.Is(err, syscall.ENOEXEC):
 		return failf(ReasonFormat, shared.ErrNoExec, "%s is neither a program for %s nor a script (it has no #! line): %w", path, host, err)
@@ -72,8 +72,10 @@ func diagnoseScript(path string, head []byte, err error) *Error {
 		hint = " (its lines end in CR LF)"
 	}
 	if _, statErr := os.Stat(interpreter); statErr != nil {
-		return failf(ReasonInterpreter, shared.ErrNotExist, "script %s needs the interpreter %q, which does not exist%s: %w",
-			path, interpreter, hint, err)
+		return unusable(err, "script %s needs the interpreter %q, which does not exist%s", path, interpreter, hint)
+	}
+	if errors.Is(err, fs.ErrNotExist) { // the interpreter is a script or a program that lacks something itself
+		return unusable(err, "script %s cannot run its interpreter %q", path, interpreter)
 	}
 	return fail(ReasonInterpreter, wrapErrno(err, "script %s cannot run its interpreter %q", path, interpreter))
 }

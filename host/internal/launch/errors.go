@@ -22,7 +22,7 @@ const (
 	ReasonDirectory   Reason = "directory"      // a directory or a device instead of a program (ErrNoExec)
 	ReasonMode        Reason = "not_executable" // file mode or mount forbids running or reading it (ErrPermission)
 	ReasonArch        Reason = "architecture"   // built for another system (ErrNoExec)
-	ReasonInterpreter Reason = "interpreter"    // a script's interpreter or a program's loader is missing (ErrNotExist)
+	ReasonInterpreter Reason = "interpreter"    // a script's interpreter or a program's loader is missing (ErrNoExec: the file asked for is there)
 	ReasonFormat      Reason = "format"         // neither program nor script (ErrNoExec)
 	ReasonChecksum    Reason = "checksum"       // not the file that was pinned (ErrPermission)
 	ReasonExec        Reason = "exec"           // the kernel refused for another reason (that errno)
@@ -94,6 +94,12 @@ func fail(reason Reason, err error) *Error { return &Error{Reason: reason, err: 
 
 func failf(reason Reason, sentinel *shared.Error, format string, args ...any) *Error {
 	return fail(reason, sentinel.Errorf(format, args...))
+}
+
+// unusable is failf for a program whose interpreter or loader is missing. The kernel's ENOENT is about that other file and only told, not
+// wrapped: the file asked for exists.
+func unusable(err error, format string, args ...any) *Error {
+	return failf(ReasonInterpreter, shared.ErrNoExec, "%s: %v", fmt.Sprintf(format, args...), err)
 }
 
 // wrapErrno adds the sentinel that answers to err's errno, if there is one.

@@ -81,6 +81,9 @@ func checkFailure(t *testing.T, f failure) {
 	if e.Reason != f.reason || !errors.Is(err, f.sentinel) || e.Permanent() != f.permanent {
 		t.Errorf("reason %s (want %s), is %v: %v, permanent: %v\n%v", e.Reason, f.reason, f.sentinel, errors.Is(err, f.sentinel), e.Permanent(), err)
 	}
+	if f.reason == ReasonInterpreter && errors.Is(err, syscall.ENOENT) {
+		t.Errorf("an existing file is said not to exist: %v", err)
+	}
 	for _, part := range f.text {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("message lacks %q: %v", part, err)
@@ -101,9 +104,11 @@ func TestFilesThatCannotBeRun(t *testing.T) {
 		{"foreign", []string{write(t, "h", foreignELF(), 0o755)}, nil, ReasonArch, syscall.ENOEXEC, true,
 			[]string{"is built for linux/", "this host is " + runtime.GOOS + "/" + runtime.GOARCH}},
 		{"damaged", []string{write(t, "h", "\x7fELF", 0o755)}, nil, ReasonFormat, shared.ErrNoExec, true, []string{"damaged"}},
-		{"interpreter", []string{write(t, "h", "#!/no/such/python -u\n", 0o755)}, nil, ReasonInterpreter, shared.ErrNotExist, true,
+		{"interpreter", []string{write(t, "h", "#!/no/such/python -u\n", 0o755)}, nil, ReasonInterpreter, shared.ErrNoExec, true,
 			[]string{`interpreter "/no/such/python"`}},
-		{"crlf", []string{write(t, "h", "#!/bin/sh\r\necho\r\n", 0o755)}, nil, ReasonInterpreter, shared.ErrNotExist, true, []string{"CR LF"}},
+		{"crlf", []string{write(t, "h", "#!/bin/sh\r\necho\r\n", 0o755)}, nil, ReasonInterpreter, shared.ErrNoExec, true, []string{"CR LF"}},
+		{"nested interpreter", []string{write(t, "h", "#!"+write(t, "i", "#!/no/such/python\n", 0o755)+"\n", 0o755)}, nil, ReasonInterpreter,
+			shared.ErrNoExec, true, []string{"cannot run its interpreter"}},
 		{"sum", []string{self}, func(c *Config) { c.SHA256 = zeros }, ReasonChecksum, shared.ErrPermission, true, []string{zeros + " is demanded", "has sha256 "}},
 		{"bad sum", []string{self}, func(c *Config) { c.SHA256 = "abc" }, ReasonConfig, shared.ErrInvalid, true, []string{"64 hexadecimal"}},
 		{"no command", nil, nil, ReasonConfig, shared.ErrInvalid, true, nil},

@@ -222,7 +222,7 @@ func TestPanicIsLoggedAsError(t *testing.T) {
 }
 
 func TestStopEndsStoppedHelper(t *testing.T) {
-	p, _ := startStock(t, "stock")
+	p, book := startStock(t, "stock")
 	call(t, p, "ignore-term")
 	if err := syscall.Kill(p.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -237,6 +237,24 @@ func TestStopEndsStoppedHelper(t *testing.T) {
 	var exit *ExitError
 	if !errors.As(p.Err(), &exit) || exit.Signal != syscall.SIGKILL {
 		t.Errorf("exit: %v", p.Err())
+	}
+	if _, ok := book.find(t, notInTime); !ok {
+		t.Error("the log does not say why it was killed")
+	}
+}
+
+// notInTime is what the log says of a helper that did not use its grace.
+const notInTime = "helper did not end in time and is killed"
+
+// A helper that is given no time is killed for the host's reasons, not for being late.
+func TestStopWithoutGraceBlamesNobody(t *testing.T) {
+	p, book := startStock(t, "stock")
+	call(t, p, "ignore-term")
+	if err := p.Stop(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if r, ok := book.find(t, notInTime); ok {
+		t.Errorf("the log says %+v", r)
 	}
 }
 

@@ -71,7 +71,10 @@ func (p *Process) Stop(ctx context.Context, grace time.Duration) error {
 	case <-p.done:
 		return nil
 	case <-timer.C:
-		p.log.Warn("helper did not end in time and is killed", "pid", p.child.pid, "grace", grace)
+		// Without a grace there was no time to end in, and nothing to blame the helper for.
+		if grace > 0 {
+			p.log.Warn("helper did not end in time and is killed", "pid", p.child.pid, "grace", grace)
+		}
 	case <-ctx.Done():
 	}
 	p.Kill()
