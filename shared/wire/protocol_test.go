@@ -169,6 +169,7 @@ func TestProtocolDocument_Numbers(t *testing.T) {
 		fmt.Sprintf("| hooks of one helper | %d |", shared.MaxHooks),
 		fmt.Sprintf("| classes of one helper | %d |", shared.MaxClasses),
 		fmt.Sprintf("| a name | %d bytes |", shared.MaxName),
+		fmt.Sprintf("| a text of a helper's that is shown: message, reason, description, version | %d bytes;", shared.MaxText),
 		fmt.Sprintf("# The khelp protocol, version %d\n", wire.ProtocolVersion),
 		fmt.Sprintf("| API generation, %d |", shared.APIGeneration),
 		fmt.Sprintf("| `%s` | `%s`, the cookie |", wire.Handshake.MagicCookieKey, wire.Handshake.MagicCookieValue),
