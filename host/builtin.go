@@ -125,9 +125,9 @@ func (t builtinTarget) serially(ctx context.Context, slot *osd.Slot, f *builtinF
 		inv.Out = hhook.Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("%s was still busy with the object", t.helper.name))
 		return
 	}
-	defer slot.Leave()
 	if !slot.KeepsData() {
 		t.guard(ctx, &f.call, &inv.Out)
+		slot.Leave()
 		return
 	}
 	f.buf = append(f.buf[:0], slot.Lent()...)
@@ -140,6 +140,7 @@ func (t builtinTarget) serially(ctx context.Context, slot *osd.Slot, f *builtinF
 	default: // the function has put bytes of its own there, which it may change later
 		t.helper.commit(slot, f.call.Data, &inv.Out)
 	}
+	slot.Leave()
 }
 
 // sameArray reports whether data is what the function was given, grown in place or cut perhaps.

@@ -9,7 +9,8 @@ import (
 	"github.com/khelp/khelp/shared"
 )
 
-// Target is what a hook calls: a function in this process, or a helper in its own. Its methods are safe for concurrent use.
+// Target is what a hook calls: a function in this process, or a helper in its own. Its methods are safe for concurrent use and
+// do not panic.
 type Target interface {
 	// Call runs the hook and waits for it, no longer than the invocation's deadline and ctx allow. It says in inv.Out what became of it,
 	// which it finds zero, as Queue does.

@@ -17,30 +17,32 @@ const sampleEvery = 64
 // Run returns within the budget and 20 ms of its entry. The verdict tells whether to go on; the error is ErrClosed on a closed head,
 // and never tells of a hook's failure, which the policy has decided. Safe for concurrent use: runs on one object take turns, in the
 // order in which they came, and runs on different objects go side by side.
-func (h *Head) Run(ctx context.Context, obj *osd.Object, msg []byte) (Verdict, error) {
+func (h *Head) Run(ctx context.Context, obj *osd.Object, msg []byte) (v Verdict, err error) {
 	s := h.snap.Load()
 	for s != nil && !s.acquire() {
 		s = h.snap.Load()
 	}
 	if s == nil {
-		return Verdict{}, h.closedErr()
+		return v, h.closedErr()
 	}
-	defer s.release()
 	var deadline time.Time
 	if s.remote {
 		deadline = time.Now().Add(h.opts.Budget)
 	}
-	if h.opts.Async {
+	// No defers: they cost as much as a hook, and no Target panics.
+	switch {
+	case h.opts.Async:
 		h.queue(ctx, s, obj, msg, deadline)
-		return Verdict{}, nil
+	case obj == nil:
+		h.chain(ctx, s, nil, msg, deadline, &v)
+	case h.lock(ctx, obj, deadline):
+		h.chain(ctx, s, obj, msg, deadline, &v)
+		obj.Unlock()
+	default:
+		h.failAll(s, obj, &v)
 	}
-	if obj != nil {
-		if !h.lock(ctx, obj, deadline) {
-			return h.failAll(s, obj), nil
-		}
-		defer obj.Unlock()
-	}
-	return h.chain(ctx, s, obj, msg, deadline), nil
+	s.release()
+	return v, nil
 }
 
 // closedErr tells a head without hooks from one that is closed.
@@ -64,7 +66,7 @@ func (h *Head) lock(ctx context.Context, obj *osd.Object, deadline time.Time) bo
 }
 
 // chain runs the hooks one after another.
-func (h *Head) chain(ctx context.Context, s *snapshot, obj *osd.Object, msg []byte, deadline time.Time) (v Verdict) {
+func (h *Head) chain(ctx context.Context, s *snapshot, obj *osd.Object, msg []byte, deadline time.Time, v *Verdict) {
 	inv := invocations.Get().(*Invocation)
 	inv.Object, inv.Context, inv.Deadline = obj, msg, deadline
 	for i, hook := range s.hooks {
@@ -72,13 +74,12 @@ func (h *Head) chain(ctx context.Context, s *snapshot, obj *osd.Object, msg []by
 			continue
 		}
 		hook.call(ctx, inv)
-		if h.judge(&v, inv) {
+		if h.judge(v, inv) {
 			skipRest(s.hooks[i+1:])
 			break
 		}
 	}
 	inv.recycle()
-	return v
 }
 
 // judge turns an outcome into the verdict and reports whether the chain ends there.
@@ -118,7 +119,7 @@ func skipRest(hooks []*Hook) {
 }
 
 // failAll is the verdict of a run that did not get the object's turn in time: every hook missed it by timeout.
-func (h *Head) failAll(s *snapshot, obj *osd.Object) (v Verdict) {
+func (h *Head) failAll(s *snapshot, obj *osd.Object, v *Verdict) {
 	inv := &Invocation{Object: obj}
 	for i, hook := range s.hooks {
 		if !inv.aim(s, i) {
@@ -126,12 +127,11 @@ func (h *Head) failAll(s *snapshot, obj *osd.Object) (v Verdict) {
 		}
 		inv.Out = Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("object %d did not become free within %v", obj.ID(), h.opts.Budget))
 		hook.stats.end(inv.Out.Cause, 0)
-		if h.judge(&v, inv) {
+		if h.judge(v, inv) {
 			skipRest(s.hooks[i+1:])
-			return v
+			return
 		}
 	}
-	return v
 }
 
 // call runs one hook and counts it.
