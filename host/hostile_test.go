@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/hosttest"
 	"github.com/khelp/khelp/host/osd"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )
@@ -28,8 +30,11 @@ type hostile struct {
 	reply func(c *wire.CallView) [][]byte
 	// run serves the Run stream. Nil: by reply.
 	run func(stream grpc.BidiStreamingServer[wire.CallFrame, wire.ReplyFrame]) error
+	end error // if set, the run stream ends with it at the first call
 	// control answers a request of the host. Nil: with success.
 	control func(req *wire.ControlToHelper) *wire.Answer
+	// timeout is the deadline of a call. Zero: one that only a bug reaches.
+	timeout time.Duration
 }
 
 func hostileInfo() *wire.Modinfo {
@@ -77,6 +82,9 @@ func (s *hostile) Run(stream grpc.BidiStreamingServer[wire.CallFrame, wire.Reply
 			if rest, err = wire.NextCall(rest, &c); err != nil {
 				return err
 			}
+			if s.end != nil {
+				return s.end
+			}
 			replies := [][]byte{wire.AppendReply(nil, &wire.ReplyView{Seq: c.Seq})}
 			if s.reply != nil {
 				replies = s.reply(&c)
@@ -118,13 +126,13 @@ func attack(t *testing.T, s *hostile) *victim {
 	}
 	v := &victim{host: hosttest.New(t, host.Config{})}
 	var err error
-	if v.in, err = v.host.RegisterHead("tcp.est_in", hhook.Options{}); err != nil {
+	if v.in, err = v.host.RegisterHead("tcp.est_in", hhook.Options{Budget: testkit.Patience}); err != nil {
 		t.Fatal(err)
 	}
-	if v.rcv, err = v.host.RegisterHead("socket.rcv", hhook.Options{Kind: hhook.Filter}); err != nil {
+	if v.rcv, err = v.host.RegisterHead("socket.rcv", hhook.Options{Kind: hhook.Filter, Budget: testkit.Patience}); err != nil {
 		t.Fatal(err)
 	}
-	spec := shared.HelperSpec{Name: "hostile", Timeout: 50 * time.Millisecond}
+	spec := shared.HelperSpec{Name: "hostile", Timeout: cmp.Or(s.timeout, testkit.Patience)}
 	if err = v.host.Load(t.Context(), spec, host.LoadOptions{Dial: s.serve(t)}); err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +181,11 @@ func TestBadReplies(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			v := attack(t, &hostile{reply: c.reply})
+			s := &hostile{reply: c.reply}
+			if c.cause == shared.CauseTimeout {
+				s.timeout = 50 * time.Millisecond
+			}
+			v := attack(t, s)
 			got, err := v.rcv.Run(t.Context(), v.object, []byte("context"))
 			if err != nil || !got.Rejected || got.Cause != c.cause || got.Helper != "hostile" || !strings.Contains(got.Reason, c.says) {
 				t.Errorf("filter: %+v, %v; want a reject by %s that says %q", got, err, c.cause, c.says)
@@ -199,7 +211,7 @@ func TestBadReplies(t *testing.T) {
 // A reply that comes twice counts once, and one that comes too late not at all.
 func TestO4_LateAndDoubledReplies(t *testing.T) {
 	var held []byte
-	s := &hostile{}
+	s := &hostile{timeout: 500 * time.Millisecond} // for the one that is held; the others must be in time
 	s.reply = func(c *wire.CallView) [][]byte {
 		switch string(c.Context) {
 		case "hold":

@@ -128,10 +128,9 @@ func (in *instance) watch() {
 	case <-in.end.Done():
 		in.err = exitError(in.end)
 	case <-in.lane.Done():
-		in.err = in.why(shared.PrintableError(in.lane.Err(), shared.MaxText))
+		in.err = in.why(in.lane.Err())
 	case <-in.session.Done():
-		err := shared.PrintableError(in.session.Err(), shared.MaxText) // a helper words the end of its stream
-		in.err = in.why(shared.ErrHelperGone.Errorf("the control stream ended: %w", err))
+		in.err = in.why(shared.ErrHelperGone.Errorf("the control stream ended: %w", in.session.Err()))
 	}
 	close(in.gone)
 	in.kill()

@@ -2,6 +2,8 @@ package host
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/khelp/khelp/host/hhook"
@@ -52,7 +54,24 @@ func (hp *helper) figures(ctx context.Context) map[string]float64 {
 	if err != nil {
 		return nil
 	}
-	return answer.GetStat().GetValues()
+	return shown(answer.GetStat().GetValues())
+}
+
+// maxFigures is how many of a helper's own figures are shown.
+const maxFigures = 256
+
+// shown returns figures under names that can be shown: the first ones by name if they are too many.
+func shown(values map[string]float64) map[string]float64 {
+	if len(values) == 0 {
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(values))
+	names = names[:min(len(names), maxFigures)]
+	out := make(map[string]float64, len(names))
+	for _, name := range names {
+		out[shared.Printable(name, shared.MaxName)] = values[name]
+	}
+	return out
 }
 
 func (hp *helper) statLocked() HelperStat {

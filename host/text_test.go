@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -23,12 +24,13 @@ const (
 	harmed = `hi\x1b[2J\n2026-11-21T00:00:00Z [ERROR] forged` // what is to be seen of it
 )
 
-// chatty is a hostile helper that sends records before each answer, and may end its control stream with words of its own when it is
-// asked for its figures.
+// chatty is a hostile helper that sends records before each answer, has figures, and ends its control stream with words of its own
+// when it gets the requests that last chooses.
 type chatty struct {
 	hostile
 	records []*wire.LogRecord
-	end     error
+	figures map[string]float64
+	last    func(*wire.ControlToHelper) bool
 }
 
 func (s *chatty) Control(stream grpc.BidiStreamingServer[wire.ControlToHelper, wire.ControlToHost]) error {
@@ -42,12 +44,12 @@ func (s *chatty) Control(stream grpc.BidiStreamingServer[wire.ControlToHelper, w
 				return err
 			}
 		}
-		answer := &wire.ControlToHost{Id: req.GetId(), Body: &wire.ControlToHost_Answer{Answer: &wire.Answer{}}}
-		if err := stream.Send(answer); err != nil {
-			return err
+		if s.last != nil && s.last(req) {
+			return status.Error(codes.Aborted, forged)
 		}
-		if s.end != nil && req.GetStat() != nil {
-			return s.end
+		answer := &wire.Answer{Result: &wire.Answer_Stat{Stat: &wire.StatResult{Values: s.figures}}}
+		if err := stream.Send(&wire.ControlToHost{Id: req.GetId(), Body: &wire.ControlToHost_Answer{Answer: answer}}); err != nil {
+			return err
 		}
 	}
 }
@@ -105,14 +107,36 @@ func TestRecordsInJSON(t *testing.T) {
 	}
 }
 
-// What a helper says of a call, of Init and of the end of its streams is shown in one printable line.
-func TestReasonsForgeNoLines(t *testing.T) {
-	wantText := func(what, got string) {
-		t.Helper()
-		if !strings.Contains(got, harmed) || strings.ContainsAny(got, "\x1b\n") || len(got) > shared.MaxText+256 {
-			t.Errorf("%s is shown by %d bytes: %.200q", what, len(got), got)
-		}
+// Figures have names of a length that somebody reads, and there are not more of them than that.
+func TestFiguresForgeNoLines(t *testing.T) {
+	s := &chatty{figures: map[string]float64{forged: 1}}
+	s.info = hostileInfo()
+	for i := range 1000 {
+		s.figures[fmt.Sprintf("z%03d", i)] = 2
 	}
+	h := hosttest.New(t, host.Config{})
+	if err := h.Load(t.Context(), shared.HelperSpec{Name: "hostile"}, host.LoadOptions{Dial: serveHelper(t, s)}); err != nil {
+		t.Fatal(err)
+	}
+	st, err := h.Stat(t.Context(), "hostile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := st.Helpers[0].Values; len(v) != 256 || v[harmed] != 1 || v["z254"] != 2 {
+		t.Errorf("%d figures, %v under %q", len(v), v[harmed], harmed)
+	}
+}
+
+// wantHarmless fails unless text has what is to be seen of forged, in one line that is not long.
+func wantHarmless(t *testing.T, what, text string) {
+	t.Helper()
+	if !strings.Contains(text, harmed) || strings.ContainsAny(text, "\x1b\n") || len(text) > shared.MaxText+256 {
+		t.Errorf("%s is shown by %d bytes: %.200q", what, len(text), text)
+	}
+}
+
+// What a helper says of a call, and what it answers to Init, is shown in one printable line.
+func TestReasonsForgeNoLines(t *testing.T) {
 	long := []byte(forged + strings.Repeat("é", 1<<20))
 	r := wire.ReplyView{Verdict: wire.Verdict_VERDICT_REJECT, Message: long}
 	v := attack(t, &hostile{reply: func(c *wire.CallView) [][]byte {
@@ -124,33 +148,73 @@ func TestReasonsForgeNoLines(t *testing.T) {
 		if err != nil || !got.Rejected {
 			t.Fatalf("%+v, %v", got, err)
 		}
-		wantText(what, got.Reason)
+		wantHarmless(t, what, got.Reason)
 		r.Code = shared.CodeInvalid
 	}
 
 	refuses := &hostile{info: hostileInfo(), control: func(*wire.ControlToHelper) *wire.Answer {
 		return &wire.Answer{Status: &wire.Status{Code: wire.Code_CODE_BUSY, Message: string(long)}}
 	}}
-	h := hosttest.New(t, host.Config{})
-	err := h.Load(t.Context(), shared.HelperSpec{Name: "hostile"}, host.LoadOptions{Dial: refuses.serve(t)})
+	err := hosttest.New(t, host.Config{}).Load(t.Context(), shared.HelperSpec{Name: "hostile"}, host.LoadOptions{Dial: refuses.serve(t)})
 	if !errors.Is(err, shared.ErrBusy) {
 		t.Fatalf("Load = %v, want ErrBusy", err)
 	}
-	wantText("why Init failed", err.Error())
+	wantHarmless(t, "why Init failed", err.Error())
+}
 
-	ends := &chatty{end: status.Error(codes.Aborted, forged)}
-	ends.info = hostileInfo()
-	if err := h.Load(t.Context(), shared.HelperSpec{Name: "hostile"}, host.LoadOptions{Dial: serveHelper(t, ends)}); err != nil {
-		t.Fatal(err)
+// So is how it ends its streams, and how it refuses to describe itself.
+func TestEndsForgeNoLines(t *testing.T) {
+	load := func(t *testing.T, s wire.HelperServer) (*host.Host, error) {
+		h := hosttest.New(t, host.Config{})
+		return h, h.Load(t.Context(), shared.HelperSpec{Name: "hostile"}, host.LoadOptions{Dial: serveHelper(t, s)})
 	}
-	var last string
-	hosttest.Until(t, "the end of the control stream", func() bool {
-		st, err := h.Stat(t.Context(), "hostile")
+	t.Run("control stream", func(t *testing.T) {
+		s := &chatty{last: func(req *wire.ControlToHelper) bool { return req.GetStat() != nil }}
+		s.info = hostileInfo()
+		h, err := load(t, s)
 		if err != nil {
 			t.Fatal(err)
 		}
-		last = st.Helpers[0].LastError
-		return last != ""
+		var text string
+		hosttest.Until(t, "the end of the control stream", func() bool {
+			st, err := h.Stat(t.Context(), "hostile")
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = st.Helpers[0].LastError
+			return text != ""
+		})
+		wantHarmless(t, "the end of the control stream", text)
 	})
-	wantText("why a stream ended", last)
+	t.Run("during Init", func(t *testing.T) {
+		s := &chatty{last: func(req *wire.ControlToHelper) bool { return req.GetInit() != nil }}
+		s.info = hostileInfo()
+		_, err := load(t, s)
+		if !errors.Is(err, shared.ErrHelperGone) {
+			t.Fatalf("Load = %v, want ErrHelperGone", err)
+		}
+		wantHarmless(t, "the end of the control stream", err.Error())
+	})
+	t.Run("run stream", func(t *testing.T) {
+		v := attack(t, &hostile{end: status.Error(codes.Aborted, forged)})
+		got, err := v.rcv.Run(t.Context(), v.object, nil)
+		if err != nil || !got.Rejected || got.Cause != shared.CauseCrash {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		wantHarmless(t, "the end of the run stream", got.Reason)
+	})
+	t.Run("Describe", func(t *testing.T) {
+		_, err := load(t, &mute{})
+		if !errors.Is(err, shared.ErrNoExec) {
+			t.Fatalf("Load = %v, want ErrNoExec", err)
+		}
+		wantHarmless(t, "why it does not describe itself", err.Error())
+	})
+}
+
+// mute is a helper that does not say what it is, but has something to say about that.
+type mute struct{ hostile }
+
+func (*mute) Describe(context.Context, *wire.DescribeRequest) (*wire.Modinfo, error) {
+	return nil, status.Error(codes.PermissionDenied, forged)
 }

@@ -128,6 +128,7 @@ func (s *Stream) receive() {
 	s.cancel()
 	s.out.close()
 	cause := shared.CauseCrash
+	err = shared.PrintableError(err, shared.MaxText) // a helper words the end of its stream
 	switch {
 	case errors.Is(err, shared.ErrBadReply):
 		cause = shared.CauseBadReply

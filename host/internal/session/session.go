@@ -137,7 +137,7 @@ func (s *Session) receive() {
 	for {
 		msg, err := s.stream.Recv()
 		if err != nil {
-			s.err = err
+			s.err = shared.PrintableError(err, shared.MaxText) // a helper words the end of its stream
 			s.cancel()
 			close(s.done)
 			return
