@@ -121,6 +121,7 @@ type victim struct {
 
 func attack(t *testing.T, s *hostile) *victim {
 	t.Helper()
+	testkit.CheckLeaks(t)
 	if s.info == nil {
 		s.info = hostileInfo()
 	}

@@ -4,6 +4,7 @@ package host_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,6 +24,7 @@ import (
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/hosttest"
+	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/helper"
 )
@@ -85,14 +87,16 @@ func (b *logBuffer) String() string {
 
 func newWorkplace(t testing.TB, spec shared.HelperSpec) *workplace {
 	t.Helper()
+	testkit.CheckLeaks(t)
 	w := &workplace{log: &logBuffer{}}
 	w.Host = hosttest.New(t, host.Config{
 		Logger:      hclog.New(&hclog.LoggerOptions{Output: w.log, Level: hclog.Trace}),
 		StopTimeout: time.Second, DrainTimeout: time.Second,
 	})
-	w.in = head(t, w.Host, "tcp.est_in", hhook.Options{Budget: 300 * time.Millisecond})
-	w.rcv = head(t, w.Host, "socket.rcv", hhook.Options{Kind: hhook.Filter, Budget: 300 * time.Millisecond})
+	w.in = head(t, w.Host, "tcp.est_in", hhook.Options{Budget: testkit.Patience})
+	w.rcv = head(t, w.Host, "socket.rcv", hhook.Options{Kind: hhook.Filter, Budget: testkit.Patience})
 	spec.Name, spec.Command = "worker", program("worker")
+	spec.Timeout = cmp.Or(spec.Timeout, testkit.Patience) // only a bug takes so long, but where a test sets another
 	if err := w.Load(t.Context(), spec, host.LoadOptions{}); err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +140,7 @@ func TestCrash(t *testing.T) {
 			if err != nil || !v.Rejected || v.Cause != shared.CauseCrash || !strings.Contains(v.Reason, "gone") {
 				t.Errorf("a call after the crash: %+v, %v", v, err)
 			}
-			if d := time.Since(start); d > 100*time.Millisecond {
+			if d := time.Since(start); d > testkit.Patience/4 {
 				t.Errorf("it took %v to hear that the helper is gone", d)
 			}
 			if v, err := w.in.Run(t.Context(), o, nil); err != nil || v.Rejected {
