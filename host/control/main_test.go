@@ -67,6 +67,7 @@ func (f *fakeHost) Objects(filter host.ObjectFilter) ([]host.ObjectStat, error) 
 // serve serves a fake host on a socket of its own until the test ends, and checks that the end is clean.
 func serve(t *testing.T, h backend, opts Options) (path string, srv *Server) {
 	t.Helper()
+	testkit.CheckLeaks(t)
 	path = filepath.Join(t.TempDir(), "c.sock")
 	lis, err := Listen(path)
 	if err != nil {

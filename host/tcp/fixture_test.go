@@ -51,6 +51,7 @@ func bothWays(t *testing.T, test func(t *testing.T, wrap bool)) {
 // everything is checked: objects gone, hooks' counts, heads gone.
 func newFixture(t testing.TB, wrap bool, opts tcp.Options, handle func(*net.TCPConn)) *fixture {
 	t.Helper()
+	testkit.CheckLeaks(t)
 	f := &fixture{testHost: &testHost{t: t, heads: map[shared.HookPoint]*hhook.Head{}}}
 	var err error
 	f.upstream = listen(t)

@@ -44,6 +44,7 @@ func runtimeDir(t *testing.T) string {
 
 func testConfig(t *testing.T, mode string, args ...string) (Config, *logBook) {
 	t.Helper()
+	testkit.CheckLeaks(t)
 	book := newLogBook()
 	return Config{
 		Name:       "probe",
