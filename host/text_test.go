@@ -166,7 +166,8 @@ func TestReasonsForgeNoLines(t *testing.T) {
 func TestEndsForgeNoLines(t *testing.T) {
 	load := func(t *testing.T, s wire.HelperServer) (*host.Host, error) {
 		h := hosttest.New(t, host.Config{})
-		return h, h.Load(t.Context(), shared.HelperSpec{Name: "hostile"}, host.LoadOptions{Dial: serveHelper(t, s)})
+		err := h.Load(t.Context(), shared.HelperSpec{Name: "hostile"}, host.LoadOptions{Dial: serveHelper(t, s)})
+		return h, err
 	}
 	t.Run("control stream", func(t *testing.T) {
 		s := &chatty{last: func(req *wire.ControlToHelper) bool { return req.GetStat() != nil }}
