@@ -66,14 +66,16 @@ func cmdWaitfor(ts *testscript.TestScript, neg bool, args []string) {
 	})
 }
 
-// sigterm: sends SIGTERM to what runs in the background.
-func cmdSigterm(ts *testscript.TestScript, _ bool, _ []string) {
-	cmds := ts.BackgroundCmds()
-	if len(cmds) == 0 {
-		ts.Fatalf("nothing runs in the background")
-	}
-	for _, cmd := range cmds {
-		ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+// sigterm, sighup: send a signal to what runs in the background.
+func cmdSignal(sig syscall.Signal) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, _ []string) {
+		cmds := ts.BackgroundCmds()
+		if len(cmds) == 0 {
+			ts.Fatalf("nothing runs in the background")
+		}
+		for _, cmd := range cmds {
+			ts.Check(cmd.Process.Signal(sig))
+		}
 	}
 }
 
@@ -214,16 +216,45 @@ func cmdNoprocesses(ts *testscript.TestScript, _ bool, _ []string) {
 
 // killhelper NAME: kill -9.
 func cmdKillhelper(ts *testscript.TestScript, _ bool, args []string) {
-	killed := 0
-	for pid, cmdline := range processesUnder(ts.Getenv("HELPERS")) {
-		if program, _, _ := strings.Cut(cmdline, " "); filepath.Base(program) == args[0] {
-			ts.Check(syscall.Kill(pid, syscall.SIGKILL))
-			killed++
+	for _, pid := range helperPIDs(ts, args[0]) {
+		ts.Check(syscall.Kill(pid, syscall.SIGKILL))
+	}
+}
+
+// inherits HELPER FD: the descriptor is open in what runs in the background, and with ! it is not in the helper.
+func cmdInherits(ts *testscript.TestScript, neg bool, args []string) {
+	open := func(pid int, fd string) bool {
+		_, err := os.Lstat(filepath.Join("/proc", strconv.Itoa(pid), "fd", fd))
+		return err == nil
+	}
+	for _, cmd := range ts.BackgroundCmds() {
+		if !open(cmd.Process.Pid, args[1]) {
+			ts.Fatalf("the daemon itself has no descriptor %s", args[1])
 		}
 	}
-	if killed == 0 {
-		ts.Fatalf("no process %s", args[0])
+	pids := helperPIDs(ts, args[0])
+	for _, pid := range pids {
+		if !open(pid, "1") {
+			ts.Fatalf("the descriptors of %s cannot be seen", args[0])
+		}
+		if open(pid, args[1]) == neg {
+			ts.Fatalf("descriptor %s in %s: open is %v", args[1], args[0], neg)
+		}
 	}
+}
+
+// helperPIDs finds the processes of a helper, one at least.
+func helperPIDs(ts *testscript.TestScript, name string) []int {
+	var pids []int
+	for pid, cmdline := range processesUnder(ts.Getenv("HELPERS")) {
+		if program, _, _ := strings.Cut(cmdline, " "); filepath.Base(program) == name {
+			pids = append(pids, pid)
+		}
+	}
+	if len(pids) == 0 {
+		ts.Fatalf("no process %s", name)
+	}
+	return pids
 }
 
 // eventually polls until check is content, or reports what it last said.

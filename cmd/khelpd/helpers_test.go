@@ -27,6 +27,8 @@ var programs = map[string]func(){
 	"not_helper": func() { fmt.Println("hello, I am something else") },
 	"activate":   activate,
 	"logged":     logged,
+	"unread":     unread,
+	"leaky":      leaky,
 }
 
 // helperNames are those that lie on the helper path of scripts.
@@ -125,6 +127,38 @@ func logged() {
 		return become(os.Args[2:], os.Environ())
 	}()
 	fmt.Fprintln(os.Stderr, "logged:", err)
+	os.Exit(1)
+}
+
+// unread PROGRAM ARGS... becomes the program, with stdout and stderr going to a pipe whose reader has ended.
+func unread() {
+	err := func() error {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(dup(int(w.Fd()), 1), dup(int(w.Fd()), 2), r.Close()); err != nil {
+			return err
+		}
+		return become(os.Args[1:], os.Environ())
+	}()
+	fmt.Fprintln(os.Stderr, "unread:", err)
+	os.Exit(1)
+}
+
+// leaky FD PROGRAM ARGS... becomes the program, with a descriptor left open.
+func leaky() {
+	err := func() error {
+		fd, err := strconv.Atoi(os.Args[1])
+		if err != nil {
+			return err
+		}
+		if err := dup(0, fd); err != nil {
+			return err
+		}
+		return become(os.Args[2:], os.Environ())
+	}()
+	fmt.Fprintln(os.Stderr, "leaky:", err)
 	os.Exit(1)
 }
 

@@ -34,18 +34,20 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Run the daemon",
 		Long: `Run the daemon in the foreground, with its log on stderr.
 
-SIGTERM and SIGINT end it: it stops accepting, lets connections come to their end for 5s and helpers finish; a second one cuts
-everything at once. It tells a service manager when it is ready (NOTIFY_SOCKET) and takes listening sockets from it (LISTEN_FDS), by
+SIGTERM, SIGINT and SIGHUP end it: it stops accepting, lets connections come to their end for 5s and helpers finish; another SIGTERM or
+SIGINT cuts everything at once. It goes on without a log when nobody reads that any more. It tells a service manager when it is ready (NOTIFY_SOCKET) and takes listening sockets from it (LISTEN_FDS), by
 the name of the tcp block or by the address.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if path == "" {
 				return usagef(cmd, "the configuration is missing: -c PATH, a file or a directory of *.hcl")
 			}
-			cfg, diags := config.Load(path)
-			if err := a.diagnose(cfg.Files, diags); err != nil {
-				return err
+			outlivePipes()
+			if err := keepDescriptors(); err != nil {
+				return failed("run", err)
 			}
+			cfg, diags := config.Load(path)
+			_ = a.diagnose(cfg.Files, diags) // if nobody reads that, the exit code still tells
 			if diags.HasErrors() {
 				return failed("run", badConfig(diags))
 			}
@@ -93,7 +95,7 @@ func (d *server) run(ctx context.Context) error {
 	d.fatal = make(chan error, 1)
 	err := d.start(sig.drain)
 	if err == nil {
-		d.log.Info("ready", "control_socket", d.lis.Addr().String(), "helpers", len(d.cfg.Helpers), "tcp", len(d.cfg.TCP))
+		d.log.Info("ready", "control_socket", d.lis.Addr().String(), "helpers", d.loaded(ctx), "tcp", len(d.cfg.TCP))
 		notify(d.log, sdnotify.SdNotifyReady)
 		select {
 		case <-sig.drain.Done():
@@ -109,6 +111,21 @@ func (d *server) run(ctx context.Context) error {
 	}
 	d.stop(sig.cut)
 	return err
+}
+
+// loaded counts the helpers that are there.
+func (d *server) loaded(ctx context.Context) int {
+	st, err := d.host.Stat(ctx, "")
+	if err != nil { // it fails for one helper only
+		return 0
+	}
+	n := 0
+	for i := range st.Helpers {
+		if st.Helpers[i].State == shared.StateActive {
+			n++
+		}
+	}
+	return n
 }
 
 // start brings the parts up in an order in which each failure leaves nothing behind that others have seen: the control socket, which

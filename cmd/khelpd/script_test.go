@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -30,7 +31,8 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit":     cmdExit,
 			"waitfor":  cmdWaitfor,
-			"sigterm":  cmdSigterm,
+			"sigterm":  cmdSignal(syscall.SIGTERM),
+			"sighup":   cmdSignal(syscall.SIGHUP),
 			"connect":  cmdConnect,
 			"exchange": cmdExchange,
 			"hangup":   cmdHangup,
@@ -42,6 +44,7 @@ func TestScripts(t *testing.T) {
 			"notified": cmdNotified,
 
 			"killhelper":  cmdKillhelper,
+			"inherits":    cmdInherits,
 			"noprocesses": cmdNoprocesses,
 		},
 	})
