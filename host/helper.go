@@ -45,7 +45,7 @@ type helper struct {
 	objects    int
 	dependants []*helper
 	requires   []*helper
-	idle       []chan struct{} // closed when the last reference is dropped
+	idle       chan struct{} // closed when the last reference is dropped; nil: nobody waits for that
 }
 
 // newHelper returns a helper that is about to be loaded.
@@ -172,13 +172,10 @@ func (hp *helper) dropObjectLocked() {
 }
 
 func (hp *helper) wakeIdleLocked() {
-	if hp.refsLocked() > 0 {
-		return
+	if hp.refsLocked() == 0 && hp.idle != nil {
+		close(hp.idle)
+		hp.idle = nil
 	}
-	for _, c := range hp.idle {
-		close(c)
-	}
-	hp.idle = nil
 }
 
 // bindLocked adds the helper's hooks to every head there is, all or none. A hook that the spec marks required must find a head; a head

@@ -90,29 +90,33 @@ func (h *Host) awaitIdle(ctx context.Context, name string, wait time.Duration) e
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
-		h.mu.Lock()
-		hp := h.findLocked(name)
-		if hp == nil {
-			defer h.mu.Unlock()
-			return h.notLoadedLocked(name)
+		idle, held, err := h.whenIdle(name)
+		if err != nil || idle == nil {
+			return err
 		}
-		if hp.refsLocked() == 0 {
-			h.mu.Unlock()
-			return nil
-		}
-		idle := make(chan struct{})
-		hp.idle = append(hp.idle, idle)
-		held := hp.heldByLocked()
-		h.mu.Unlock()
 		select {
 		case <-idle:
 		case <-ctx.Done():
-			h.mu.Lock()
-			hp.idle = slices.DeleteFunc(hp.idle, func(c chan struct{}) bool { return c == idle })
-			h.mu.Unlock()
 			return shared.ErrBusy.Errorf("held by %s, still after %v", held, wait)
 		}
 	}
+}
+
+// whenIdle returns a channel that is closed when nobody holds the helper any more, and who does now; nil if nobody does.
+func (h *Host) whenIdle(name string) (idle <-chan struct{}, held string, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	hp := h.findLocked(name)
+	if hp == nil {
+		return nil, "", h.notLoadedLocked(name)
+	}
+	if hp.refsLocked() == 0 {
+		return nil, "", nil
+	}
+	if hp.idle == nil {
+		hp.idle = make(chan struct{})
+	}
+	return hp.idle, hp.heldByLocked(), nil
 }
 
 // drain waits until no run, and no queued call, uses the helper's hooks any more.
@@ -137,14 +141,20 @@ func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
 	if in == nil || in.dead() != nil {
 		return nil
 	}
-	err := in.finish(ctx, h.cfg.StopTimeout, force)
-	refused := err != nil && !errors.Is(err, shared.ErrHelperGone) && !(errors.Is(err, shared.ErrTimeout) && ctx.Err() == nil)
-	if refused && !force {
-		return shared.ErrBusy.Errorf("the helper refuses to finish: %w", err)
+	if err := in.finish(ctx, h.cfg.StopTimeout, force); err != nil {
+		return hp.refusal(ctx, err, force)
 	}
-	if err != nil {
-		hp.log.Warn("the helper did not finish in order", "error", err)
+	return nil
+}
+
+// refusal returns ErrBusy if what Fini said, or did not say, keeps the helper loaded.
+func (hp *helper) refusal(ctx context.Context, said error, force bool) error {
+	gone := errors.Is(said, shared.ErrHelperGone)
+	mute := errors.Is(said, shared.ErrTimeout) && ctx.Err() == nil
+	if !gone && !mute && !force {
+		return shared.ErrBusy.Errorf("the helper refuses to finish: %w", said)
 	}
+	hp.log.Warn("the helper did not finish in order", "error", said)
 	return nil
 }
 

@@ -54,7 +54,7 @@ func (inv *Invocation) aim(s *snapshot, i int) bool {
 	if inv.Object != nil {
 		inv.Slot = inv.Object.Slot(hook.ID)
 	}
-	if hook.NeedsOSD && inv.Slot == nil || s.skipped != nil && s.skipped[i] {
+	if hook.NeedsOSD && inv.Slot == nil || i < len(s.skipped) && s.skipped[i] {
 		hook.stats.skip()
 		return false
 	}
