@@ -94,6 +94,9 @@ func demo(ctx context.Context, opts options, out io.Writer) (err error) {
 
 	s := &show{out: out, daemon: daemon, settle: opts.settle}
 	if err := s.play(ctx, web); err != nil {
+		if at, ok := ctx.Deadline(); ok && !time.Now().Before(at) {
+			<-ctx.Done() // a call that has the deadline too may hear of it first
+		}
 		if cause := context.Cause(ctx); cause != nil {
 			return cause // the rest follows from it
 		}
