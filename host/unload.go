@@ -137,8 +137,8 @@ func (h *Host) drain(ctx context.Context, hp *helper) error {
 // fini asks the helper to finish. One that is dead, or dies of it, has; one that does not answer has had its chance, or it could never
 // be unloaded; one that says no is ErrBusy, unless it is forced.
 func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
-	in := hp.inst.Load()
-	if in == nil || in.dead() != nil {
+	in, none := hp.alive()
+	if none.Cause != shared.CauseNone {
 		return nil
 	}
 	if err := in.finish(ctx, h.cfg.StopTimeout, force); err != nil {
