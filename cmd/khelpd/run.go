@@ -133,6 +133,9 @@ func (d *server) loaded(ctx context.Context) int {
 func (d *server) start(ctx context.Context) error {
 	var err error
 	if d.lis, err = control.Listen(d.socketPath()); err != nil {
+		if errors.Is(err, shared.ErrNotExist) || errors.Is(err, shared.ErrInvalid) {
+			return &configError{err} // a path that cannot be
+		}
 		return err
 	}
 	if d.host, err = host.New(host.Config{Logger: d.log, HelperPath: d.cfg.Khelpd.HelperPath}); err != nil {

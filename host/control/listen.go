@@ -17,11 +17,16 @@ import (
 // probeTimeout bounds the question whether somebody listens on a socket that is already there.
 const probeTimeout = 2 * time.Second
 
-// Listen listens on a Unix socket at path, mode 0600, and makes the directory (0755) if it is missing. A socket there that nobody
-// listens on any more is replaced. One that is alive is ErrBusy and the message names it; anything else there is ErrExist and is left
-// alone. Two daemons that start at once cannot both get the path.
+// maxTries bounds the tries to use a directory that others remove as they end.
+const maxTries = 100
+
+// Listen listens on a Unix socket at path, mode 0600. A socket there that nobody listens on any more is replaced. One that is alive is
+// ErrBusy and the message names it; anything else there is ErrExist and is left alone. Two daemons that start at once cannot both get
+// the path.
 //
-// The caller owns the listener; closing it removes the socket.
+// If the directory is missing it is made (0755); that its parent is missing too is ErrNotExist and the message names what there is.
+//
+// The caller owns the listener; closing it removes the socket, and the directory if Listen made it and nothing else is in it.
 func Listen(path string) (net.Listener, error) {
 	if path == "" {
 		return nil, shared.ErrInvalid.Errorf("the control socket has no path")
@@ -31,9 +36,65 @@ func Listen(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, pathError("directory of the control socket", err)
+	for try := 1; ; try++ {
+		made, err := makeDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		lis, err := bind(path, dir)
+		if err == nil {
+			lis.made = made
+			return lis, nil
+		}
+		removeDir(dir, made)
+		// Another daemon that ended may have removed its directory just before we used it.
+		if !errors.Is(err, fs.ErrNotExist) || try == maxTries {
+			return nil, err
+		}
 	}
+}
+
+// makeDir makes the last directory of a path if it is missing. It returns the directory if it made it, and else nil.
+func makeDir(dir string) (os.FileInfo, error) {
+	const what = "directory of the control socket"
+	err := os.Mkdir(dir, 0o755)
+	switch {
+	case err == nil:
+		made, err := os.Lstat(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // gone already: another took it for its own
+			return nil, pathError(what, err)
+		}
+		return made, nil
+	case errors.Is(err, fs.ErrNotExist):
+		there := filepath.Dir(dir)
+		for !exists(there) && filepath.Dir(there) != there {
+			there = filepath.Dir(there)
+		}
+		return nil, shared.ErrNotExist.Errorf("%s: %s cannot be made: of its parents only %s exists", what, dir, there)
+	case errors.Is(err, fs.ErrExist), exists(dir):
+		return nil, nil
+	default:
+		return nil, pathError(what, err)
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// removeDir removes a directory that makeDir made, unless there is something in it or another in its place.
+func removeDir(dir string, made os.FileInfo) {
+	if made == nil {
+		return
+	}
+	if now, err := os.Lstat(dir); err == nil && os.SameFile(now, made) {
+		_ = os.Remove(dir)
+	}
+}
+
+// bind makes the socket in a directory that exists.
+func bind(path, dir string) (*listener, error) {
 	// The lock orders daemons that look for a live socket, remove a dead one and bind; it is not needed after that.
 	unlock, err := lockDir(dir)
 	if err != nil {
@@ -86,11 +147,12 @@ func removeStale(path string) error {
 
 func refused(err error) bool { return err != nil && errors.Is(err, errRefused) }
 
-// listener removes its socket when it is closed, unless another has taken the path since.
+// listener removes its socket when it is closed, unless another has taken the path since, and the directory if that was made for it.
 type listener struct {
 	*net.UnixListener
 	path string
 	file os.FileInfo
+	made os.FileInfo // the directory; nil: it was there
 	once sync.Once
 	err  error
 }
@@ -104,6 +166,7 @@ func (l *listener) Close() error {
 			}
 		}
 		l.err = errors.Join(l.UnixListener.Close(), l.err)
+		removeDir(filepath.Dir(l.path), l.made)
 	})
 	return l.err
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,7 +16,7 @@ import (
 )
 
 func TestListenMakesAPrivateSocket(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "deep", "er", "c.sock")
+	path := filepath.Join(t.TempDir(), "dir", "c.sock")
 	lis, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
@@ -38,6 +39,78 @@ func TestListenMakesAPrivateSocket(t *testing.T) {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the socket is still there after Close: %v", err)
 	}
+	if _, err := os.Lstat(filepath.Dir(path)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory that was made is still there after Close: %v", err)
+	}
+}
+
+func TestListenLeavesTheDirectoriesOfOthers(t *testing.T) {
+	base := t.TempDir()
+	closed := func(path string) {
+		t.Helper()
+		lis, err := Listen(path)
+		if err == nil {
+			err = lis.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	closed(filepath.Join(base, "c.sock"))
+	used := filepath.Join(base, "used")
+	lis, err := Listen(filepath.Join(used, "c.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed(filepath.Join(used, "d.sock")) // has not made the directory
+	if err := os.WriteFile(filepath.Join(used, "notes"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := lis.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{base, filepath.Join(used, "notes")} {
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("%s has gone: %v", path, err)
+		}
+	}
+}
+
+func TestListenMakesNoMoreThanTheLastDirectory(t *testing.T) {
+	base := t.TempDir()
+	dir := filepath.Join(base, "a", "b", "c")
+	_, err := Listen(filepath.Join(dir, "c.sock"))
+	wantIs(t, err, shared.ErrNotExist)
+	if text := err.Error(); !strings.Contains(text, dir+" cannot be made") || !strings.HasSuffix(text, "only "+base+" exists") {
+		t.Errorf("the error does not name what is there and what is not: %v", err)
+	}
+	// A path that cannot be bound leaves no directory behind either.
+	_, err = Listen(filepath.Join(base, "d", strings.Repeat("x", 200)))
+	wantIs(t, err, shared.ErrInvalid)
+	if left, err := os.ReadDir(base); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
+// Daemons that come and go in a directory that each makes and removes do not disturb each other: none finds it missing.
+func TestListenDirectoryHammer(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for range 100 {
+				lis, err := Listen(filepath.Join(dir, strconv.Itoa(i)))
+				if err == nil {
+					err = lis.Close()
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func TestListenRefusesALiveSocketAndNamesIt(t *testing.T) {
