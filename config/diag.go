@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -92,15 +91,4 @@ func sorted(diags hcl.Diagnostics, sources []source) hcl.Diagnostics {
 	return slices.CompactFunc(diags, func(a, b *hcl.Diagnostic) bool {
 		return a.Summary == b.Summary && a.Detail == b.Detail && a.Subject != nil && b.Subject != nil && *a.Subject == *b.Subject
 	})
-}
-
-// WriteDiagnostics writes diagnostics for people: what is wrong, the file and the line, the line itself, what to do. Lines are wrapped
-// at width, or not at all if it is 0.
-func (c *Config) WriteDiagnostics(w io.Writer, diags hcl.Diagnostics, width uint, color bool) error {
-	return WriteDiagnostics(w, c.Files, diags, width, color)
-}
-
-// WriteDiagnostics is Config.WriteDiagnostics for diagnostics that came without a Config, such as those of FormatFiles.
-func WriteDiagnostics(w io.Writer, files map[string]*hcl.File, diags hcl.Diagnostics, width uint, color bool) error {
-	return hcl.NewDiagnosticTextWriter(w, files, width, color).WriteDiagnostics(diags)
 }

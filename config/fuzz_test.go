@@ -23,7 +23,9 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("a diagnostic without a place: %s: %s", d.Summary, d.Detail)
 			}
 		}
-		render(t, cfg, diags)
+		if out := render(t, cfg, diags); !harmless(out) {
+			t.Errorf("not fit for a terminal: %q", out)
+		}
 		render(t, cfg, cfg.Diagnose("ertt", hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "x"}}))
 		if !diags.HasErrors() {
 			for i := range cfg.Helpers {
