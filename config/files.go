@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,8 +12,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 )
 
-// maxFile is larger than any configuration file, and than what file() reads. It keeps a wrong path, such as /dev/zero, from filling
-// the memory.
+// maxFile is larger than any configuration file, and than what file() reads. It keeps a wrong path from filling the memory.
 const maxFile = 4 << 20
 
 // source is one file before it is parsed.
@@ -25,6 +25,9 @@ type source struct {
 // their copies there.
 func readSources(path string) ([]source, hcl.Diagnostics) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) && path == "-" {
+		err = errors.New("a configuration is read from a file or a directory, not from standard input")
+	}
 	if err != nil {
 		return nil, hcl.Diagnostics{unreadable(path, err)}
 	}
@@ -64,8 +67,11 @@ func filesIn(dir string) ([]string, error) {
 	return names, nil
 }
 
-// readFile is os.ReadFile with a bound.
+// readFile is os.ReadFile with a bound, for regular files only: others may never end, and cannot be read again.
 func readFile(name string) ([]byte, error) {
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() { // opening a pipe may block already
+		return nil, fmt.Errorf("it is %s; only regular files are read", kind(info.Mode()))
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -79,6 +85,22 @@ func readFile(name string) ([]byte, error) {
 		return nil, fmt.Errorf("the file is larger than %d MiB", maxFile>>20)
 	}
 	return text, nil
+}
+
+// kind names what is not a regular file.
+func kind(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a directory"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	case mode&fs.ModeDevice != 0:
+		return "a device"
+	default:
+		return "something special"
+	}
 }
 
 // unreadable is the one diagnostic without a place: there is no line to show.

@@ -17,7 +17,10 @@ func (a *app) validateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate -c PATH",
 		Short: "Check a configuration and start nothing",
-		Args:  usageArgs(cobra.NoArgs),
+		Long: `Check a configuration, a file or all *.hcl files of a directory, and start nothing.
+
+Only regular files are read: no pipe, no device and no standard input ("-").`,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if path == "" {
 				return usagef(cmd, "the configuration is missing: -c PATH, a file or a directory of *.hcl")

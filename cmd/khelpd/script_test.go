@@ -24,7 +24,18 @@ import (
 func TestMain(m *testing.M) { testscript.Main(testkit.Checked(m), programs) }
 
 func TestScripts(t *testing.T) {
+	// testscript's own directory stays behind when not all scripts are run; t.TempDir's is too long for sockets.
+	root, err := os.MkdirTemp("", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(root); err != nil {
+			t.Error(err)
+		}
+	})
 	testscript.Run(t, testscript.Params{
+		WorkdirRoot:         root,
 		Dir:                 "testdata/script",
 		Setup:               setup,
 		RequireExplicitExec: true,
