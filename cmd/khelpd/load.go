@@ -26,7 +26,8 @@ func (a *app) loadCommand() *cobra.Command {
 
 A NAME is loaded as the daemon's configuration says, or else found on its helper path. Anything with a slash is the PATH of a helper
 and is loaded as it is. Properties given here win over those of the configuration.`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+		Args:              usageArgs(cobra.ExactArgs(1)),
+		ValidArgsFunction: a.completeLoadable,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			what := "load " + args[0]
 			name, err := helperName(args[0])
@@ -126,6 +127,24 @@ func (a *app) completeHelpers(cmd *cobra.Command, args []string, _ string) ([]co
 		return nil, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveError
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeLoadable completes what can be loaded: helpers that are configured and not loaded, or files.
+func (a *app) completeLoadable(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	if strings.ContainsAny(word, `./\`) { // a path
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	var names []cobra.Completion
+	// Without a daemon there are files all the same.
+	_ = a.withClient(cmd.Context(), completeLimit, "completion", func(ctx context.Context, c *control.Client) error {
+		var err error
+		names, err = c.Loadable(ctx)
+		return err
+	})
+	return names, cobra.ShellCompDirectiveDefault
 }
 
 // completeLimit bounds how long a shell waits for a name.

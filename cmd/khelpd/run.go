@@ -144,7 +144,7 @@ func (d *server) start(ctx context.Context) error {
 	if d.proxies, err = listenProxies(ctx, d.host, d.cfg.TCP, d.log); err != nil {
 		return err
 	}
-	d.control = control.NewServer(d.host, control.Options{Logger: d.log.Named("control"), Spec: d.spec, Authorize: d.authorize})
+	d.control = control.NewServer(d.host, control.Options{Logger: d.log.Named("control"), Spec: d.spec, Configured: d.configured, Authorize: d.authorize})
 	d.serving.Go(func() { d.failed(d.control.Serve(d.lis)) }) // ends with control.Shutdown
 	if err := d.boot(ctx); err != nil {
 		return err
@@ -194,6 +194,15 @@ func (d *server) spec(name string) (shared.HelperSpec, bool) {
 		return h.Spec, true
 	}
 	return shared.HelperSpec{}, false
+}
+
+// configured lists the names that spec finds.
+func (d *server) configured() []string {
+	names := make([]string, len(d.cfg.Helpers))
+	for i := range d.cfg.Helpers {
+		names[i] = d.cfg.Helpers[i].Spec.Name
+	}
+	return names
 }
 
 // stop ends whatever start brought up. When cut ends it stops waiting and cuts. An end that has to be forced is an end all the same;

@@ -167,6 +167,15 @@ func (c *Client) Unload(ctx context.Context, name string, opts host.UnloadOption
 	return fromStatus(err)
 }
 
+// Loadable names the helpers that the daemon is configured with and that are not loaded.
+func (c *Client) Loadable(ctx context.Context) ([]string, error) {
+	r, err := c.stub.Loadable(ctx, &controlv1.LoadableRequest{})
+	if err != nil {
+		return nil, fromStatus(err)
+	}
+	return r.GetNames(), nil
+}
+
 // Version says what the daemon was built from.
 func (c *Client) Version(ctx context.Context) (Version, error) {
 	r, err := c.stub.Version(ctx, &controlv1.VersionRequest{})

@@ -41,6 +41,10 @@ type Options struct {
 	// safe for concurrent use. nil: nothing is configured.
 	Spec func(name string) (shared.HelperSpec, bool)
 
+	// Configured lists the names that Spec finds, in the order of the configuration, for completion. It must be safe for concurrent use.
+	// nil: none.
+	Configured func() []string
+
 	// Version is what the server says of the daemon. The zero value: BuildVersion().
 	Version Version
 }
@@ -71,6 +75,9 @@ func newServer(h backend, opts Options) *Server {
 	}
 	if opts.Spec == nil {
 		opts.Spec = func(string) (shared.HelperSpec, bool) { return shared.HelperSpec{}, false }
+	}
+	if opts.Configured == nil {
+		opts.Configured = func() []string { return nil }
 	}
 	if opts.Version == (Version{}) {
 		opts.Version = BuildVersion()
@@ -131,12 +138,13 @@ type service struct {
 
 // privileges says what a caller must be allowed for each method. A method that is missing here is refused.
 var privileges = map[string]shared.Privilege{
-	controlv1.Control_Stat_FullMethodName:    shared.PrivilegeStat,
-	controlv1.Control_Hooks_FullMethodName:   shared.PrivilegeStat,
-	controlv1.Control_Objects_FullMethodName: shared.PrivilegeStat,
-	controlv1.Control_Version_FullMethodName: shared.PrivilegeStat,
-	controlv1.Control_Load_FullMethodName:    shared.PrivilegeLoad,
-	controlv1.Control_Unload_FullMethodName:  shared.PrivilegeUnload,
+	controlv1.Control_Stat_FullMethodName:     shared.PrivilegeStat,
+	controlv1.Control_Hooks_FullMethodName:    shared.PrivilegeStat,
+	controlv1.Control_Objects_FullMethodName:  shared.PrivilegeStat,
+	controlv1.Control_Loadable_FullMethodName: shared.PrivilegeStat,
+	controlv1.Control_Version_FullMethodName:  shared.PrivilegeStat,
+	controlv1.Control_Load_FullMethodName:     shared.PrivilegeLoad,
+	controlv1.Control_Unload_FullMethodName:   shared.PrivilegeUnload,
 }
 
 func (s *service) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
@@ -264,6 +272,18 @@ func (s *service) Unload(ctx context.Context, req *controlv1.UnloadRequest) (*co
 		return nil, err
 	}
 	return &controlv1.UnloadResponse{}, nil
+}
+
+// Loadable answers the completion of khelpd load.
+func (s *service) Loadable(ctx context.Context, _ *controlv1.LoadableRequest) (*controlv1.LoadableResponse, error) {
+	st, err := s.host.Stat(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	names := slices.DeleteFunc(slices.Clone(s.opts.Configured()), func(name string) bool {
+		return slices.ContainsFunc(st.Helpers, func(h host.HelperStat) bool { return h.Name == name })
+	})
+	return &controlv1.LoadableResponse{Names: names}, nil
 }
 
 // Version answers khelpd version.

@@ -1430,6 +1430,87 @@ func (*UnloadResponse) Descriptor() ([]byte, []int) {
 	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{18}
 }
 
+type LoadableRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadableRequest) Reset() {
+	*x = LoadableRequest{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadableRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadableRequest) ProtoMessage() {}
+
+func (x *LoadableRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadableRequest.ProtoReflect.Descriptor instead.
+func (*LoadableRequest) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{19}
+}
+
+type LoadableResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the configuration.
+	Names         []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LoadableResponse) Reset() {
+	*x = LoadableResponse{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LoadableResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LoadableResponse) ProtoMessage() {}
+
+func (x *LoadableResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LoadableResponse.ProtoReflect.Descriptor instead.
+func (*LoadableResponse) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *LoadableResponse) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
 type VersionRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1438,7 +1519,7 @@ type VersionRequest struct {
 
 func (x *VersionRequest) Reset() {
 	*x = VersionRequest{}
-	mi := &file_host_control_controlv1_control_proto_msgTypes[19]
+	mi := &file_host_control_controlv1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1450,7 +1531,7 @@ func (x *VersionRequest) String() string {
 func (*VersionRequest) ProtoMessage() {}
 
 func (x *VersionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_host_control_controlv1_control_proto_msgTypes[19]
+	mi := &file_host_control_controlv1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1463,7 +1544,7 @@ func (x *VersionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
 func (*VersionRequest) Descriptor() ([]byte, []int) {
-	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{19}
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{21}
 }
 
 type VersionResponse struct {
@@ -1479,7 +1560,7 @@ type VersionResponse struct {
 
 func (x *VersionResponse) Reset() {
 	*x = VersionResponse{}
-	mi := &file_host_control_controlv1_control_proto_msgTypes[20]
+	mi := &file_host_control_controlv1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1491,7 +1572,7 @@ func (x *VersionResponse) String() string {
 func (*VersionResponse) ProtoMessage() {}
 
 func (x *VersionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_host_control_controlv1_control_proto_msgTypes[20]
+	mi := &file_host_control_controlv1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1504,7 +1585,7 @@ func (x *VersionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
 func (*VersionResponse) Descriptor() ([]byte, []int) {
-	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{20}
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *VersionResponse) GetVersion() string {
@@ -1670,19 +1751,23 @@ const file_host_control_controlv1_control_proto_rawDesc = "" +
 	"\rUnloadRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\x10\n" +
-	"\x0eUnloadResponse\"\x10\n" +
+	"\x0eUnloadResponse\"\x11\n" +
+	"\x0fLoadableRequest\"(\n" +
+	"\x10LoadableResponse\x12\x14\n" +
+	"\x05names\x18\x01 \x03(\tR\x05names\"\x10\n" +
 	"\x0eVersionRequest\"i\n" +
 	"\x0fVersionResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12\x0e\n" +
 	"\x02go\x18\x03 \x01(\tR\x02go\x12\x10\n" +
-	"\x03api\x18\x04 \x01(\rR\x03api2\xd0\x03\n" +
+	"\x03api\x18\x04 \x01(\rR\x03api2\xa3\x04\n" +
 	"\aControl\x12E\n" +
 	"\x04Stat\x12\x1d.khelp.control.v1.StatRequest\x1a\x1e.khelp.control.v1.StatResponse\x12H\n" +
 	"\x05Hooks\x12\x1e.khelp.control.v1.HooksRequest\x1a\x1f.khelp.control.v1.HooksResponse\x12P\n" +
 	"\aObjects\x12 .khelp.control.v1.ObjectsRequest\x1a!.khelp.control.v1.ObjectsResponse0\x01\x12E\n" +
 	"\x04Load\x12\x1d.khelp.control.v1.LoadRequest\x1a\x1e.khelp.control.v1.LoadResponse\x12K\n" +
-	"\x06Unload\x12\x1f.khelp.control.v1.UnloadRequest\x1a .khelp.control.v1.UnloadResponse\x12N\n" +
+	"\x06Unload\x12\x1f.khelp.control.v1.UnloadRequest\x1a .khelp.control.v1.UnloadResponse\x12Q\n" +
+	"\bLoadable\x12!.khelp.control.v1.LoadableRequest\x1a\".khelp.control.v1.LoadableResponse\x12N\n" +
 	"\aVersion\x12 .khelp.control.v1.VersionRequest\x1a!.khelp.control.v1.VersionResponseB/Z-github.com/khelp/khelp/host/control/controlv1b\x06proto3"
 
 var (
@@ -1697,7 +1782,7 @@ func file_host_control_controlv1_control_proto_rawDescGZIP() []byte {
 	return file_host_control_controlv1_control_proto_rawDescData
 }
 
-var file_host_control_controlv1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_host_control_controlv1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_host_control_controlv1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),           // 0: khelp.control.v1.ErrorDetail
 	(*PropertyError)(nil),         // 1: khelp.control.v1.PropertyError
@@ -1718,36 +1803,38 @@ var file_host_control_controlv1_control_proto_goTypes = []any{
 	(*LoadResponse)(nil),          // 16: khelp.control.v1.LoadResponse
 	(*UnloadRequest)(nil),         // 17: khelp.control.v1.UnloadRequest
 	(*UnloadResponse)(nil),        // 18: khelp.control.v1.UnloadResponse
-	(*VersionRequest)(nil),        // 19: khelp.control.v1.VersionRequest
-	(*VersionResponse)(nil),       // 20: khelp.control.v1.VersionResponse
-	nil,                           // 21: khelp.control.v1.Helper.MissedEntry
-	nil,                           // 22: khelp.control.v1.Helper.ValuesEntry
-	nil,                           // 23: khelp.control.v1.Hook.MissedEntry
-	nil,                           // 24: khelp.control.v1.Object.ForwardedEntry
-	nil,                           // 25: khelp.control.v1.Slot.ValuesEntry
-	nil,                           // 26: khelp.control.v1.LoadRequest.PropertiesEntry
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*LoadableRequest)(nil),       // 19: khelp.control.v1.LoadableRequest
+	(*LoadableResponse)(nil),      // 20: khelp.control.v1.LoadableResponse
+	(*VersionRequest)(nil),        // 21: khelp.control.v1.VersionRequest
+	(*VersionResponse)(nil),       // 22: khelp.control.v1.VersionResponse
+	nil,                           // 23: khelp.control.v1.Helper.MissedEntry
+	nil,                           // 24: khelp.control.v1.Helper.ValuesEntry
+	nil,                           // 25: khelp.control.v1.Hook.MissedEntry
+	nil,                           // 26: khelp.control.v1.Object.ForwardedEntry
+	nil,                           // 27: khelp.control.v1.Slot.ValuesEntry
+	nil,                           // 28: khelp.control.v1.LoadRequest.PropertiesEntry
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
 }
 var file_host_control_controlv1_control_proto_depIdxs = []int32{
 	1,  // 0: khelp.control.v1.ErrorDetail.properties:type_name -> khelp.control.v1.PropertyError
 	4,  // 1: khelp.control.v1.StatResponse.helpers:type_name -> khelp.control.v1.Helper
-	21, // 2: khelp.control.v1.Helper.missed:type_name -> khelp.control.v1.Helper.MissedEntry
-	27, // 3: khelp.control.v1.Helper.autounload_at:type_name -> google.protobuf.Timestamp
-	22, // 4: khelp.control.v1.Helper.values:type_name -> khelp.control.v1.Helper.ValuesEntry
+	23, // 2: khelp.control.v1.Helper.missed:type_name -> khelp.control.v1.Helper.MissedEntry
+	29, // 3: khelp.control.v1.Helper.autounload_at:type_name -> google.protobuf.Timestamp
+	24, // 4: khelp.control.v1.Helper.values:type_name -> khelp.control.v1.Helper.ValuesEntry
 	7,  // 5: khelp.control.v1.HooksResponse.heads:type_name -> khelp.control.v1.Head
 	8,  // 6: khelp.control.v1.Head.hooks:type_name -> khelp.control.v1.Hook
-	23, // 7: khelp.control.v1.Hook.missed:type_name -> khelp.control.v1.Hook.MissedEntry
-	28, // 8: khelp.control.v1.Hook.p50:type_name -> google.protobuf.Duration
-	28, // 9: khelp.control.v1.Hook.p99:type_name -> google.protobuf.Duration
+	25, // 7: khelp.control.v1.Hook.missed:type_name -> khelp.control.v1.Hook.MissedEntry
+	30, // 8: khelp.control.v1.Hook.p50:type_name -> google.protobuf.Duration
+	30, // 9: khelp.control.v1.Hook.p99:type_name -> google.protobuf.Duration
 	11, // 10: khelp.control.v1.ObjectsResponse.objects:type_name -> khelp.control.v1.Object
-	24, // 11: khelp.control.v1.Object.forwarded:type_name -> khelp.control.v1.Object.ForwardedEntry
+	26, // 11: khelp.control.v1.Object.forwarded:type_name -> khelp.control.v1.Object.ForwardedEntry
 	12, // 12: khelp.control.v1.Object.slots:type_name -> khelp.control.v1.Slot
-	25, // 13: khelp.control.v1.Slot.values:type_name -> khelp.control.v1.Slot.ValuesEntry
+	27, // 13: khelp.control.v1.Slot.values:type_name -> khelp.control.v1.Slot.ValuesEntry
 	14, // 14: khelp.control.v1.Value.list_value:type_name -> khelp.control.v1.ValueList
 	13, // 15: khelp.control.v1.ValueList.values:type_name -> khelp.control.v1.Value
-	26, // 16: khelp.control.v1.LoadRequest.properties:type_name -> khelp.control.v1.LoadRequest.PropertiesEntry
-	28, // 17: khelp.control.v1.UnloadRequest.wait:type_name -> google.protobuf.Duration
+	28, // 16: khelp.control.v1.LoadRequest.properties:type_name -> khelp.control.v1.LoadRequest.PropertiesEntry
+	30, // 17: khelp.control.v1.UnloadRequest.wait:type_name -> google.protobuf.Duration
 	13, // 18: khelp.control.v1.Slot.ValuesEntry.value:type_name -> khelp.control.v1.Value
 	13, // 19: khelp.control.v1.LoadRequest.PropertiesEntry.value:type_name -> khelp.control.v1.Value
 	2,  // 20: khelp.control.v1.Control.Stat:input_type -> khelp.control.v1.StatRequest
@@ -1755,15 +1842,17 @@ var file_host_control_controlv1_control_proto_depIdxs = []int32{
 	9,  // 22: khelp.control.v1.Control.Objects:input_type -> khelp.control.v1.ObjectsRequest
 	15, // 23: khelp.control.v1.Control.Load:input_type -> khelp.control.v1.LoadRequest
 	17, // 24: khelp.control.v1.Control.Unload:input_type -> khelp.control.v1.UnloadRequest
-	19, // 25: khelp.control.v1.Control.Version:input_type -> khelp.control.v1.VersionRequest
-	3,  // 26: khelp.control.v1.Control.Stat:output_type -> khelp.control.v1.StatResponse
-	6,  // 27: khelp.control.v1.Control.Hooks:output_type -> khelp.control.v1.HooksResponse
-	10, // 28: khelp.control.v1.Control.Objects:output_type -> khelp.control.v1.ObjectsResponse
-	16, // 29: khelp.control.v1.Control.Load:output_type -> khelp.control.v1.LoadResponse
-	18, // 30: khelp.control.v1.Control.Unload:output_type -> khelp.control.v1.UnloadResponse
-	20, // 31: khelp.control.v1.Control.Version:output_type -> khelp.control.v1.VersionResponse
-	26, // [26:32] is the sub-list for method output_type
-	20, // [20:26] is the sub-list for method input_type
+	19, // 25: khelp.control.v1.Control.Loadable:input_type -> khelp.control.v1.LoadableRequest
+	21, // 26: khelp.control.v1.Control.Version:input_type -> khelp.control.v1.VersionRequest
+	3,  // 27: khelp.control.v1.Control.Stat:output_type -> khelp.control.v1.StatResponse
+	6,  // 28: khelp.control.v1.Control.Hooks:output_type -> khelp.control.v1.HooksResponse
+	10, // 29: khelp.control.v1.Control.Objects:output_type -> khelp.control.v1.ObjectsResponse
+	16, // 30: khelp.control.v1.Control.Load:output_type -> khelp.control.v1.LoadResponse
+	18, // 31: khelp.control.v1.Control.Unload:output_type -> khelp.control.v1.UnloadResponse
+	20, // 32: khelp.control.v1.Control.Loadable:output_type -> khelp.control.v1.LoadableResponse
+	22, // 33: khelp.control.v1.Control.Version:output_type -> khelp.control.v1.VersionResponse
+	27, // [27:34] is the sub-list for method output_type
+	20, // [20:27] is the sub-list for method input_type
 	20, // [20:20] is the sub-list for extension type_name
 	20, // [20:20] is the sub-list for extension extendee
 	0,  // [0:20] is the sub-list for field type_name
@@ -1788,7 +1877,7 @@ func file_host_control_controlv1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_control_controlv1_control_proto_rawDesc), len(file_host_control_controlv1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,12 +22,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Control_Stat_FullMethodName    = "/khelp.control.v1.Control/Stat"
-	Control_Hooks_FullMethodName   = "/khelp.control.v1.Control/Hooks"
-	Control_Objects_FullMethodName = "/khelp.control.v1.Control/Objects"
-	Control_Load_FullMethodName    = "/khelp.control.v1.Control/Load"
-	Control_Unload_FullMethodName  = "/khelp.control.v1.Control/Unload"
-	Control_Version_FullMethodName = "/khelp.control.v1.Control/Version"
+	Control_Stat_FullMethodName     = "/khelp.control.v1.Control/Stat"
+	Control_Hooks_FullMethodName    = "/khelp.control.v1.Control/Hooks"
+	Control_Objects_FullMethodName  = "/khelp.control.v1.Control/Objects"
+	Control_Load_FullMethodName     = "/khelp.control.v1.Control/Load"
+	Control_Unload_FullMethodName   = "/khelp.control.v1.Control/Unload"
+	Control_Loadable_FullMethodName = "/khelp.control.v1.Control/Loadable"
+	Control_Version_FullMethodName  = "/khelp.control.v1.Control/Version"
 )
 
 // ControlClient is the client API for Control service.
@@ -46,6 +47,8 @@ type ControlClient interface {
 	Load(ctx context.Context, in *LoadRequest, opts ...grpc.CallOption) (*LoadResponse, error)
 	// Unload unloads a helper and answers when it is gone. modunload(8).
 	Unload(ctx context.Context, in *UnloadRequest, opts ...grpc.CallOption) (*UnloadResponse, error)
+	// Loadable names the helpers that are configured and not loaded, for completion.
+	Loadable(ctx context.Context, in *LoadableRequest, opts ...grpc.CallOption) (*LoadableResponse, error)
 	// Version says what the daemon is.
 	Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error)
 }
@@ -117,6 +120,16 @@ func (c *controlClient) Unload(ctx context.Context, in *UnloadRequest, opts ...g
 	return out, nil
 }
 
+func (c *controlClient) Loadable(ctx context.Context, in *LoadableRequest, opts ...grpc.CallOption) (*LoadableResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(LoadableResponse)
+	err := c.cc.Invoke(ctx, Control_Loadable_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlClient) Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(VersionResponse)
@@ -143,6 +156,8 @@ type ControlServer interface {
 	Load(context.Context, *LoadRequest) (*LoadResponse, error)
 	// Unload unloads a helper and answers when it is gone. modunload(8).
 	Unload(context.Context, *UnloadRequest) (*UnloadResponse, error)
+	// Loadable names the helpers that are configured and not loaded, for completion.
+	Loadable(context.Context, *LoadableRequest) (*LoadableResponse, error)
 	// Version says what the daemon is.
 	Version(context.Context, *VersionRequest) (*VersionResponse, error)
 	mustEmbedUnimplementedControlServer()
@@ -169,6 +184,9 @@ func (UnimplementedControlServer) Load(context.Context, *LoadRequest) (*LoadResp
 }
 func (UnimplementedControlServer) Unload(context.Context, *UnloadRequest) (*UnloadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Unload not implemented")
+}
+func (UnimplementedControlServer) Loadable(context.Context, *LoadableRequest) (*LoadableResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Loadable not implemented")
 }
 func (UnimplementedControlServer) Version(context.Context, *VersionRequest) (*VersionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Version not implemented")
@@ -277,6 +295,24 @@ func _Control_Unload_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Loadable_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(LoadableRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServer).Loadable(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Control_Loadable_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServer).Loadable(ctx, req.(*LoadableRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Control_Version_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(VersionRequest)
 	if err := dec(in); err != nil {
@@ -317,6 +353,10 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Unload",
 			Handler:    _Control_Unload_Handler,
+		},
+		{
+			MethodName: "Loadable",
+			Handler:    _Control_Loadable_Handler,
 		},
 		{
 			MethodName: "Version",
