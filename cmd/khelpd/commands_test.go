@@ -224,7 +224,7 @@ func cmdKillhelper(ts *testscript.TestScript, _ bool, args []string) {
 // inherits HELPER FD: the descriptor is open in what runs in the background, and with ! it is not in the helper.
 func cmdInherits(ts *testscript.TestScript, neg bool, args []string) {
 	open := func(pid int, fd string) bool {
-		_, err := os.Lstat(filepath.Join("/proc", strconv.Itoa(pid), "fd", fd))
+		_, err := os.Lstat(fmt.Sprintf("/proc/%d/fd/%s", pid, fd))
 		return err == nil
 	}
 	for _, cmd := range ts.BackgroundCmds() {
