@@ -77,7 +77,7 @@ func TestClientFindsADaemonThatWasStartedAnew(t *testing.T) {
 
 func TestClientThatAsksNothingLeavesNothing(t *testing.T) {
 	path, _ := serve(t, &fakeHost{}, Options{})
-	if err := dial(t, path).Close(); err != nil { // and once more when the test ends; goleak sees to the rest
+	if err := dial(t, path).Close(); err != nil { // and once more when the test ends; the leak check sees to the rest
 		t.Error(err)
 	}
 }
