@@ -49,12 +49,12 @@ var rooms = []string{
 	"cmd/khelpd",
 	"examples/*",
 	"examples/*/*",
-	"internal/testkit",
+	"host/hosttest/testkit",
 }
 
 // topLevel are the directories that may stand at the root, hidden ones and
 // bin, which is built, aside.
-var topLevel = []string{"cmd", "config", "examples", "host", "internal", "plugins", "shared"}
+var topLevel = []string{"cmd", "config", "examples", "host", "plugins", "shared"}
 
 var edges = []edge{
 	{"shared/points/*", "shared", "a subsystem's published context names its hook points"},
@@ -97,7 +97,7 @@ var edges = []edge{
 	{"host/hosttest", "host", "the fixture is a host"},
 	{"host/hosttest", "host/hhook", "a fake subsystem runs heads"},
 	{"host/hosttest", "host/osd", "a fake subsystem makes objects"},
-	{"host/hosttest", "internal/testkit", "embedders' tests are checked as ours are"},
+	{"host/hosttest", "host/hosttest/testkit", "embedders' tests are checked as ours are"},
 
 	{"config", "shared", "HCL maps onto the shared specs"},
 	{"config", "shared/points/*", "conditions on a hook are checked against its context"},

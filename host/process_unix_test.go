@@ -24,7 +24,7 @@ import (
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/hosttest"
-	"github.com/khelp/khelp/internal/testkit"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/helper"
 )

@@ -3,7 +3,7 @@ package shared_test
 import (
 	"testing"
 
-	"github.com/khelp/khelp/internal/testkit"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }

@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"syscall"
 
-	"github.com/khelp/khelp/internal/testkit"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/helper"
 )

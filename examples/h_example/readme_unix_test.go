@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/khelp/khelp/internal/testkit"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 )
 
 // TestReadme does what README.md tells its reader to do, command by command, and holds what is printed against what the README shows,

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/khelp/khelp/internal/testkit"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/shared"
 )
 

@@ -16,7 +16,7 @@ import (
 
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/control/controlv1"
-	"github.com/khelp/khelp/internal/testkit"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/shared"
 )
 

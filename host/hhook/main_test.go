@@ -6,8 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/host/osd"
-	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 )
 

@@ -3,7 +3,7 @@ package hosttest
 import (
 	"testing"
 
-	"github.com/khelp/khelp/internal/testkit"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 )
 
 // Programs are what a test binary becomes when it is started by Command, by name: helpers, good and bad ones. A program that returns

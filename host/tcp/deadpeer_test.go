@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"github.com/khelp/khelp/host/hhook"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/host/tcp"
-	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared/points/tcpv1"
 )
 

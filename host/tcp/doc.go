@@ -48,12 +48,21 @@
 // other side is reset. While one direction has ended its socket is still watched for a reset (on Linux). As ever in TCP, a reset
 // overtakes what the receiver has not been sent yet.
 //
+// # Urgent data
+//
+// On Linux an urgent byte (MSG_OOB) is handed on as what it is, at once and in its place: the receiver finds it out of line, or in line
+// with SO_OOBINLINE, as if there were no proxy. It counts like any other byte and is a segment of its own. TCP has one mark at a time:
+// an urgent byte whose mark is replaced before it is read becomes an ordinary one, here as in any receiver. Where bytes are not taken
+// from a *net.TCPConn to another, and on other systems, urgent bytes are dropped, uncounted, as net.Conn drops them; no other byte is
+// lost or held up by them.
+//
 // # Cost
 //
 // On Linux bytes go from socket to socket with splice(2), through a pipe that a connection holds only while bytes are in it; they do not
 // enter the process, with hooks or without, since a context speaks about bytes and does not carry them. Elsewhere, and where splice or a
-// pipe is not to be had, they go through a pooled buffer. A point without hooks costs two counters and one atomic load. With hooks, a
-// context is built in memory that the connection keeps, and TCP_INFO is asked for; nothing is allocated for each segment.
+// pipe is not to be had, they go through a pooled buffer, as urgent bytes do. A point without hooks costs two counters and one atomic
+// load. With hooks, a context is built in memory that the connection keeps, and TCP_INFO is asked for; nothing is allocated for each
+// segment.
 //
 // Helpers cost a connection time only within the budget of the head (Options.Budget), and nothing but time.
 package tcp

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/khelp/khelp/host/hhook"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/host/tcp"
-	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/points/tcpv1"
 )

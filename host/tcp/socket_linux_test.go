@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/khelp/khelp/host/hhook"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/host/tcp"
-	"github.com/khelp/khelp/internal/testkit"
 	"github.com/khelp/khelp/shared/points/tcpv1"
 )
 

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/khelp/khelp/internal/testkit"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )

@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/khelp/khelp/internal/testkit"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }

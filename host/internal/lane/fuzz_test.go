@@ -7,7 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/khelp/khelp/internal/testkit"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/shared/wire"
 )
 

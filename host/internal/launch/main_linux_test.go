@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/khelp/khelp/internal/testkit"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 )
 
 // TestMain is also the helper: the test binary becomes one when started by helperCommand.
