@@ -25,16 +25,13 @@ type flow struct {
 
 // mover takes bytes from one socket to another, chunk by chunk. Between fill and drain the chunk is held, outside the two sockets.
 type mover interface {
-	// fill takes the next bytes of the source: a chunk, or io.EOF, or errNoSplice before the first. It waits for them holding nothing.
+	// fill takes the next bytes of the source: a chunk, or io.EOF.
 	fill() (int, error)
 	// drain writes the chunk and returns how much of it the destination took, all unless there is an error.
 	drain() (int, error)
 	// release gives back what is held, and the chunk with it.
 	release()
 }
-
-// errNoSplice is returned by a mover that cannot work here; nothing has been read.
-var errNoSplice = errors.New("splice is not possible")
 
 func (f *flow) init(c *conn, src, dst net.Conn, srcIs, dstIs string) {
 	f.c, f.src, f.dst, f.srcIs, f.dstIs = c, src, dst, srcIs, dstIs
@@ -66,9 +63,6 @@ func (f *flow) copy(forward func(n int) error) error {
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, errNoSplice):
-			f.mover.release()
-			f.mover = newBufferMover(f.dst, f.src)
 		case errors.Is(err, io.EOF):
 			return f.passEnd()
 		default:

@@ -5,10 +5,19 @@ import (
 	"sync"
 )
 
-// bufferSize is the chunk of a mover that copies through this process, in bytes: what io.Copy takes.
+// bufferSize is the largest chunk that goes through this process, in bytes: what io.Copy takes.
 const bufferSize = 32 << 10
 
 var buffers sync.Pool // of *[bufferSize]byte
+
+func getBuffer() *[bufferSize]byte {
+	if buf, ok := buffers.Get().(*[bufferSize]byte); ok {
+		return buf
+	}
+	return new([bufferSize]byte)
+}
+
+func putBuffer(buf *[bufferSize]byte) { buffers.Put(buf) }
 
 // bufferMover copies through a buffer. It works between all connections and on all systems.
 type bufferMover struct {
@@ -21,10 +30,7 @@ func newBufferMover(dst, src net.Conn) mover { return &bufferMover{dst: dst, src
 
 func (m *bufferMover) fill() (int, error) {
 	if m.buf == nil {
-		var ok bool
-		if m.buf, ok = buffers.Get().(*[bufferSize]byte); !ok {
-			m.buf = new([bufferSize]byte)
-		}
+		m.buf = getBuffer()
 	}
 	var err error
 	m.n, err = m.src.Read(m.buf[:])
@@ -35,7 +41,7 @@ func (m *bufferMover) drain() (int, error) { return m.dst.Write(m.buf[:m.n]) }
 
 func (m *bufferMover) release() {
 	if m.buf != nil {
-		buffers.Put(m.buf)
+		putBuffer(m.buf)
 		m.buf = nil
 	}
 }

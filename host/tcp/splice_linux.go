@@ -2,11 +2,8 @@ package tcp
 
 import (
 	"errors"
-	"io"
-	"net"
 	"os"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,106 +86,6 @@ func (cp *chunkPool) close() {
 	cp.mu.Unlock()
 	for _, p := range idle {
 		p.close()
-	}
-}
-
-// spliceMover moves chunks through a pipe with splice(2): they never enter this process.
-type spliceMover struct {
-	pool        *chunkPool
-	dst, src    syscall.RawConn
-	read, write func(fd uintptr) bool // fillFrom and drainTo, made once
-	p           *pipe                 // nil: none held
-	moved       int                   // what the last fill or drain moved
-	err         error                 // and how it ended
-}
-
-// newMover returns a mover that splices if it can.
-func newMover(dst, src net.Conn, pool *chunkPool) mover {
-	d, dok := dst.(*net.TCPConn)
-	s, sok := src.(*net.TCPConn)
-	if !dok || !sok {
-		return newBufferMover(dst, src)
-	}
-	rawDst, derr := d.SyscallConn()
-	rawSrc, serr := s.SyscallConn()
-	if derr != nil || serr != nil {
-		return newBufferMover(dst, src)
-	}
-	m := &spliceMover{pool: pool, dst: rawDst, src: rawSrc}
-	m.read, m.write = m.fillFrom, m.drainTo
-	return m
-}
-
-func (m *spliceMover) fill() (int, error) {
-	m.moved, m.err = 0, nil
-	if err := m.src.Read(m.read); err != nil {
-		return 0, err
-	}
-	switch {
-	case m.err != nil:
-		return 0, m.err
-	case m.moved == 0:
-		return 0, io.EOF
-	}
-	return m.moved, nil
-}
-
-// fillFrom is one try of fill; false waits until the socket is readable.
-func (m *spliceMover) fillFrom(fd uintptr) bool {
-	if m.p == nil {
-		p, err := m.pool.get()
-		if err != nil {
-			m.err = errors.Join(errNoSplice, err)
-			return true
-		}
-		m.p = p
-	}
-	n, err := splice(int(fd), m.p.w, m.p.size)
-	switch {
-	case errors.Is(err, unix.EAGAIN): // the pipe is empty, so it is the socket
-		m.release()
-		return false
-	case errors.Is(err, unix.EINVAL): // this kernel, or this kind of socket, has no splice
-		m.err = errNoSplice
-	case err != nil:
-		m.err = os.NewSyscallError("splice", err)
-	}
-	m.moved, m.p.n = n, n
-	return true
-}
-
-func (m *spliceMover) drain() (int, error) {
-	m.moved, m.err = 0, nil
-	if err := m.dst.Write(m.write); err != nil {
-		return m.moved, err
-	}
-	return m.moved, m.err
-}
-
-// drainTo is one try of drain; false waits until the socket is writable.
-func (m *spliceMover) drainTo(fd uintptr) bool {
-	for m.p.n > 0 {
-		n, err := splice(m.p.r, int(fd), m.p.n)
-		if errors.Is(err, unix.EAGAIN) { // the pipe is not empty, so it is the socket
-			return false
-		}
-		if err == nil && n == 0 {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			m.err = os.NewSyscallError("splice", err)
-			return true
-		}
-		m.moved += n
-		m.p.n -= n
-	}
-	return true
-}
-
-func (m *spliceMover) release() {
-	if m.p != nil {
-		m.pool.put(m.p)
-		m.p = nil
 	}
 }
 
