@@ -44,7 +44,7 @@ test: ## run all tests
 
 .PHONY: race
 race: ## run all tests under the race detector (needs a C compiler)
-	CGO_ENABLED=1 $(GO) test -race $(ARGS)
+	CGO_ENABLED=1 GORACE=atexit_sleep_ms=0 $(GO) test -race $(ARGS)
 
 .PHONY: bench
 bench: ## run all benchmarks (BENCH=regexp selects)
