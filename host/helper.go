@@ -1,12 +1,12 @@
 package host
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/semaphore"
@@ -94,7 +94,7 @@ func (hp *helper) hookConfig(head *hhook.Head, info shared.HookInfo) hhook.HookC
 	cfg := hhook.HookConfig{
 		Helper: hp.name, ID: hp.id, Index: info.Index, UData: info.UData,
 		NeedsOSD: hp.info.NeedsOSD, InProc: hp.builtin != nil,
-		Timeout: firstSet(spec.Timeout, hp.spec.Timeout, limit),
+		Timeout: cmp.Or(spec.Timeout, hp.spec.Timeout, limit),
 		Order:   spec.Order, Requires: hp.requireNames,
 		Policy: hp.policy(spec),
 	}
@@ -104,15 +104,6 @@ func (hp *helper) hookConfig(head *hhook.Head, info shared.HookInfo) hhook.HookC
 		cfg.Target = &remote{helper: hp, index: info.Index, mutable: head.Options().Mutable}
 	}
 	return cfg
-}
-
-func firstSet(values ...time.Duration) time.Duration {
-	for _, d := range values {
-		if d != 0 {
-			return d
-		}
-	}
-	return 0
 }
 
 // policy merges what the operator said of a hook over what was said of the helper.

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -125,7 +126,7 @@ func (hp *helper) ask(ctx context.Context, id uint64, slot *osd.Slot, kind wire.
 	o := osd.NewObject(id, "", nil, nil, nil)
 	t := &remote{helper: hp}
 	inv := hhook.Invocation{Object: o, Slot: slot, Deadline: deadline}
-	return t.call(ctx, &inv, kind, firstSet(hp.spec.Timeout, shared.DefaultTimeout))
+	return t.call(ctx, &inv, kind, cmp.Or(hp.spec.Timeout, shared.DefaultTimeout))
 }
 
 // unbear undoes the making of an object that failed.

@@ -37,7 +37,6 @@ type queued struct {
 	off, len int           // of the context in the buffer
 	weight   int64         // of its place in the instance's room
 	turn     chan struct{} // closed when a synchronous caller's turn has come; nil: asynchronous
-	left     bool          // the synchronous caller has given up
 	target   *remote
 }
 
@@ -74,7 +73,7 @@ func (s *serial) leave(turn chan struct{}) bool {
 	defer s.mu.Unlock()
 	for i := range s.queue {
 		if s.queue[i].turn == turn {
-			s.queue[i].left = true
+			s.queue = slices.Delete(s.queue, i, i+1)
 			return false
 		}
 	}
@@ -99,9 +98,6 @@ func (s *serial) put(q queued, msg []byte) (mine bool) {
 func (s *serial) next(c *chain) (send bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for len(s.queue) > 0 && s.queue[0].left {
-		s.queue = slices.Delete(s.queue, 0, 1)
-	}
 	if len(s.queue) == 0 {
 		s.busy = false
 		s.queue = nil
