@@ -25,6 +25,25 @@ type Config struct {
 	DrainTimeout time.Duration // how long an unload waits for calls under way; 0: 5s
 	StopTimeout  time.Duration // from Fini, and from SIGTERM, to SIGKILL; 0: 10s
 	Limits       shared.Limits // of helpers whose spec says nothing else; zero fields: shared.MaxSlot, MaxSlots, DefaultInflight
+
+	Autoload    shared.AutoloadScope // what may be loaded without an operator asking for it, beside what is configured
+	Autounload  Autounload           // when what was loaded so leaves again
+	MaxRequires int                  // helpers that one may require; 0: shared.MaxRequires
+	MaxDepth    int                  // helpers that may require one another in a row; 0: shared.MaxDepth
+	ModinfoDir  string               // where what helpers say of themselves is kept between runs; "": in memory only
+
+	// Memory reads how much memory is left; nil: the system's. An error means that there is no telling, and no pressure.
+	Memory func() (Memory, error)
+	// Attach returns how to connect to a helper that runs already, instead of launching it, or nil: for tests, and for helpers under a
+	// debugger. It is asked for every helper that is to be started, by its name. nil: all are launched.
+	Attach func(name string) Dialer
+}
+
+// Autounload says when helpers that nobody loaded by hand leave again. The zero value works.
+type Autounload struct {
+	After         time.Duration // 0: 10s
+	MemoryFloor   float64       // share of all memory; with less available there is pressure. 0: 0.05
+	UnderPressure UnderPressure // "": PressureAutoloaded
 }
 
 func (c *Config) complete() error {

@@ -25,6 +25,7 @@ type LoadOptions struct {
 	Force      bool           // load a helper built for another API generation all the same
 	Classes    []shared.Class // each must be among those the helper declares
 	Properties map[string]any // override the spec's Config
+	NoAutoload bool           // what it requires must be active already: whoever asks may not have helpers autoloaded
 	// Dial connects to a helper that runs already, without TLS, instead of starting a process: one served by helper.Run in a test, or one
 	// under a debugger. The host does not end its process.
 	Dial Dialer

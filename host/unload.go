@@ -14,6 +14,8 @@ import (
 type UnloadOptions struct {
 	// Wait is how long to wait for references to be dropped. 0: not at all.
 	Wait time.Duration
+	// Disable takes a builtin out, which nothing else does; only a forced load brings it back.
+	Disable bool
 }
 
 // Unload takes a helper out: modctl(MODCTL_UNLOAD) and khelp_deregister_helper. Its hooks leave the heads (they are skipped from then

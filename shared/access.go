@@ -1,5 +1,7 @@
 package shared
 
+import "slices"
+
 // Privilege is one thing that an operator may be allowed to ask of a daemon: an action of the `access` block, and what kauth(9) would
 // be asked about.
 type Privilege string
@@ -22,4 +24,17 @@ const (
 var Privileges = []Privilege{
 	PrivilegeStat, PrivilegeLogs, PrivilegeEvents, PrivilegeLoad, PrivilegeAutoload, PrivilegeUnload, PrivilegeHold, PrivilegeRestart,
 	PrivilegeReload, PrivilegePlan,
+}
+
+// AccessRule allows some privileges to some users and to the members of some groups.
+type AccessRule struct {
+	Privileges []Privilege
+	UIDs       []uint32
+	GIDs       []uint32
+}
+
+// Allows reports whether the rule gives a privilege to a user with these groups.
+func (r AccessRule) Allows(p Privilege, uid uint32, gids []uint32) bool {
+	return slices.Contains(r.Privileges, p) &&
+		(slices.Contains(r.UIDs, uid) || slices.ContainsFunc(gids, func(g uint32) bool { return slices.Contains(r.GIDs, g) }))
 }

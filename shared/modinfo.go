@@ -14,6 +14,7 @@ const (
 	MaxHooks      = 256 // hooks of one helper
 	MaxClasses    = 64
 	MaxRequires   = 10 // helpers that one helper may require, and whose data it may read
+	MaxDepth      = 6  // helpers that may require one another in a row
 	MaxProperties = 256
 	MaxSections   = 64
 	MaxFields     = 1024 // of the data schema

@@ -22,6 +22,10 @@ type HelperSpec struct {
 	Config    map[string]any    // properties: string, bool, int64, float64 or []any of these
 	Hooks     []HookSpec
 	Limits    Limits
+
+	// Autounload and AutounloadAfter say when the helper leaves again if nobody loaded it by hand. Zero: as the host is configured.
+	Autounload      AutounloadPolicy
+	AutounloadAfter time.Duration
 }
 
 // Limits bound what a helper may take of its host. A zero field means the host's limit.

@@ -36,6 +36,10 @@ func validateSpec(s *HelperSpec) error {
 		add(ErrInvalid.Errorf("load %q must be boot, demand or manual", string(s.Load)))
 	}
 	add(s.Limits.Validate())
+	add(s.Autounload.Validate())
+	if s.AutounloadAfter < 0 {
+		add(ErrInvalid.Errorf("autounload after %v is negative", s.AutounloadAfter))
+	}
 	add(validatePolicy(s.OnFailure, s.OnCause))
 	seen := map[HookPoint]bool{}
 	for _, h := range s.Hooks {
