@@ -163,7 +163,25 @@ func (c *Client) Load(ctx context.Context, req LoadRequest) error {
 
 // Unload unloads a helper and returns when it is gone.
 func (c *Client) Unload(ctx context.Context, name string, opts host.UnloadOptions) error {
-	_, err := c.stub.Unload(ctx, &controlv1.UnloadRequest{Name: name, Wait: optionalDuration(opts.Wait)})
+	_, err := c.stub.Unload(ctx, &controlv1.UnloadRequest{Name: name, Wait: optionalDuration(opts.Wait), Disable: opts.Disable})
+	return fromStatus(err)
+}
+
+// Restart has another process of a helper take over and returns when it has.
+func (c *Client) Restart(ctx context.Context, name string) error {
+	_, err := c.stub.Restart(ctx, &controlv1.RestartRequest{Name: name})
+	return fromStatus(err)
+}
+
+// Hold keeps a helper from being unloaded until Rele. Holds count.
+func (c *Client) Hold(ctx context.Context, name string) error {
+	_, err := c.stub.Hold(ctx, &controlv1.HoldRequest{Name: name})
+	return fromStatus(err)
+}
+
+// Rele gives back one Hold. One more than there were is ErrInvalid.
+func (c *Client) Rele(ctx context.Context, name string) error {
+	_, err := c.stub.Rele(ctx, &controlv1.ReleRequest{Name: name})
 	return fromStatus(err)
 }
 

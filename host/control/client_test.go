@@ -56,7 +56,7 @@ func TestClientFindsADaemonThatWasStartedAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again := newServer(&fakeHost{}, Options{})
+	again := newServer(&fakeHost{}, Options{}, usual)
 	ended := make(chan error, 1)
 	go func() { ended <- again.Serve(lis) }()
 	// The first call may still meet the old connection.

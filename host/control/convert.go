@@ -20,7 +20,7 @@ func helperToProto(h *host.HelperStat) *controlv1.Helper {
 		Pid: int64(h.PID), Incarnation: h.Incarnation, Sha256: h.SHA256, Lane: h.Lane, Restarts: h.Restarts,
 		Objects: int64(h.Objects), FreesSkipped: h.FreesSkipped, ObjectBytes: h.ObjectBytes,
 		Calls: h.Calls, Committed: h.Committed, Missed: toStringKeys(h.Missed), Skipped: h.Skipped,
-		Autoloaded: h.Autoloaded, LastError: h.LastError, Values: h.Values,
+		Autoloaded: h.Autoloaded, LastError: validText(h.LastError), Values: h.Values,
 		LateReplies: h.LateReplies, StrayReplies: h.StrayReplies,
 	}
 	if !h.AutounloadAt.IsZero() {

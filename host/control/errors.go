@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"google.golang.org/grpc/codes"
@@ -17,6 +18,12 @@ import (
 // where there is one.
 var ErrNotRunning = errors.New("daemon is not running")
 
+// errEnding is what a stream that follows something ends with when the server does.
+var errEnding = status.Error(codes.Unavailable, "the daemon ends")
+
+// maxDiagnostics bounds the text of diagnostics, in bytes: it crosses in a header.
+const maxDiagnostics = 256 << 10
+
 // notRunningError wraps the system's error too, for which its own sentence is the better one.
 type notRunningError struct {
 	text  string
@@ -28,20 +35,37 @@ func (e *notRunningError) Unwrap() []error { return []error{ErrNotRunning, e.cau
 
 // toStatus turns a host's error into one that crosses gRPC with its sentinel, its sentence and the properties at fault.
 func toStatus(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || errors.Is(err, errEnding) {
+		return err
 	}
 	// A gRPC status within err is not passed on: it is a helper's, and would look like the state of this connection.
-	detail := &controlv1.ErrorDetail{Code: int32(errorCode(err)), Message: err.Error()}
-	for _, p := range propertyErrors(err) {
-		detail.Properties = append(detail.Properties, &controlv1.PropertyError{Name: p.Name, Message: p.Err.Error()})
-	}
-	st := status.New(grpcCode(shared.Code(detail.Code)), detail.Message)
+	detail := errorDetail(err)
+	st := status.New(grpcCode(shared.Code(detail.GetCode())), detail.GetMessage())
 	if with, err := st.WithDetails(detail); err == nil {
 		st = with
 	}
 	return st.Err()
 }
+
+// errorDetail is all of an error that crosses; none for none.
+func errorDetail(err error) *controlv1.ErrorDetail {
+	if err == nil {
+		return nil
+	}
+	detail := &controlv1.ErrorDetail{Code: int32(errorCode(err)), Message: validText(err.Error())}
+	for _, p := range propertyErrors(err) {
+		detail.Properties = append(detail.Properties, &controlv1.PropertyError{Name: p.Name, Message: validText(p.Err.Error())})
+	}
+	var config *ConfigError
+	if errors.As(err, &config) {
+		text := validText(config.Diagnostics[:min(len(config.Diagnostics), maxDiagnostics)])
+		detail.Diagnostics = &text
+	}
+	return detail
+}
+
+// validText makes what a helper may have had its say in fit for a message.
+func validText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 
 // errorCode is shared.CodeOf for errors that may also come from a context.
 func errorCode(err error) shared.Code {
@@ -116,19 +140,26 @@ func fromStatus(err error) error {
 	}
 }
 
+// fromDetail is the inverse of errorDetail.
 func fromDetail(d *controlv1.ErrorDetail) error {
+	if d == nil {
+		return nil
+	}
 	err := shared.FromCode(shared.Code(d.GetCode()), d.GetMessage())
 	if err == nil {
 		return fmt.Errorf("control service: an error without a code: %s", d.GetMessage())
 	}
-	if len(d.GetProperties()) == 0 {
-		return err
+	if len(d.GetProperties()) > 0 {
+		re := &remoteError{err: err}
+		for _, p := range d.GetProperties() {
+			re.properties = append(re.properties, &shared.PropertyError{Name: p.GetName(), Err: shared.ErrInvalid.Errorf("%s", p.GetMessage())})
+		}
+		err = re
 	}
-	re := &remoteError{err: err}
-	for _, p := range d.GetProperties() {
-		re.properties = append(re.properties, &shared.PropertyError{Name: p.GetName(), Err: shared.ErrInvalid.Errorf("%s", p.GetMessage())})
+	if d.Diagnostics != nil {
+		err = &ConfigError{Diagnostics: d.GetDiagnostics(), Err: err}
 	}
-	return re
+	return err
 }
 
 // remoteError is an error of the daemon's that names properties. Its text is the daemon's.

@@ -6,35 +6,80 @@ import (
 )
 
 // limitListener accepts so many connections at a time and leaves the rest in the kernel's queue. It is x/net/netutil's LimitListener,
-// but for NetConn, without which the peer's credentials are out of reach.
+// but for NetConn, without which the peer's credentials are out of reach, and for users who are neither root nor the daemon's own: of
+// theirs there may be fewer, in all and each, and those beyond are closed at once, so that they cannot lock the owner out.
 type limitListener struct {
 	net.Listener
+	bounds bounds
 	free   chan struct{} // a token for each connection that may still be open
 	closed chan struct{}
 	once   sync.Once
+
+	mu        sync.Mutex     // protects the following fields
+	strangers map[uint32]int // connections, by uid
+	all       int            // connections of strangers
 }
 
-func newLimitListener(lis net.Listener, n int) *limitListener {
-	l := &limitListener{Listener: lis, free: make(chan struct{}, n), closed: make(chan struct{})}
-	for range n {
+func newLimitListener(lis net.Listener, b bounds) *limitListener {
+	l := &limitListener{
+		Listener: lis, bounds: b, free: make(chan struct{}, b.connections), closed: make(chan struct{}), strangers: map[uint32]int{},
+	}
+	for range b.connections {
 		l.free <- struct{}{}
 	}
 	return l
 }
 
-// Accept waits for a token, then for a connection.
+// Accept waits for a token, then for a connection that may be.
 func (l *limitListener) Accept() (net.Conn, error) {
 	select {
 	case <-l.free:
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		l.free <- struct{}{}
-		return nil, err
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			l.free <- struct{}{}
+			return nil, err
+		}
+		leave, ok := l.enter(conn)
+		if ok {
+			return &limitedConn{Conn: conn, release: func() {
+				leave()
+				l.free <- struct{}{}
+			}}, nil
+		}
+		_ = conn.Close()
 	}
-	return &limitedConn{Conn: conn, release: func() { l.free <- struct{}{} }}, nil
+}
+
+// enter counts a stranger's connection, if there may be one more.
+func (l *limitListener) enter(conn net.Conn) (leave func(), ok bool) {
+	p, err := connPeer(conn)
+	if err != nil { // it has gone already, most likely
+		return nil, false
+	}
+	if !p.Known || p.owner() {
+		return func() {}, true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.all >= l.bounds.strangers || l.strangers[p.UID] >= l.bounds.stranger {
+		return nil, false
+	}
+	l.all++
+	l.strangers[p.UID]++
+	return func() { l.leave(p.UID) }, true
+}
+
+func (l *limitListener) leave(uid uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all--
+	if l.strangers[uid]--; l.strangers[uid] == 0 {
+		delete(l.strangers, uid)
+	}
 }
 
 // Close stops accepting; connections stay open.

@@ -27,7 +27,20 @@ const maxTries = 100
 // If the directory is missing it is made (0755); that its parent is missing too is ErrNotExist and the message names what there is.
 //
 // The caller owns the listener; closing it removes the socket, and the directory if Listen made it and nothing else is in it.
-func Listen(path string) (net.Listener, error) {
+func Listen(path string) (net.Listener, error) { return ListenMode(path, Private) }
+
+// The modes of a control socket.
+const (
+	Private fs.FileMode = 0o600 // for root and the user that the daemon runs as
+	Public  fs.FileMode = 0o666 // for all; who may do what is for an Authorizer such as Allow's
+)
+
+// ListenMode is Listen with the mode of the socket. On a system whose sockets do not say who calls, any but Private is ErrUnsupported:
+// nothing else protects the daemon there.
+func ListenMode(path string, mode fs.FileMode) (net.Listener, error) {
+	if err := checkMode(mode); err != nil {
+		return nil, err
+	}
 	if path == "" {
 		return nil, shared.ErrInvalid.Errorf("the control socket has no path")
 	}
@@ -41,7 +54,7 @@ func Listen(path string) (net.Listener, error) {
 		if err != nil {
 			return nil, err
 		}
-		lis, err := bind(path, dir)
+		lis, err := bind(path, dir, mode)
 		if err == nil {
 			lis.made = made
 			return lis, nil
@@ -52,6 +65,32 @@ func Listen(path string) (net.Listener, error) {
 			return nil, err
 		}
 	}
+}
+
+func checkMode(mode fs.FileMode) error {
+	if mode != Private && !systemHasPeers {
+		return shared.ErrUnsupported.Errorf("a control socket with mode %#o: on this system sockets do not say who calls", mode)
+	}
+	return nil
+}
+
+// SetMode changes the mode of a socket that Listen or ListenMode has made, while it is served. One whose path another has taken is
+// ErrNotExist and is left alone.
+func SetMode(lis net.Listener, mode fs.FileMode) error {
+	own, ok := lis.(*listener)
+	if !ok {
+		return shared.ErrInvalid.Errorf("the mode of %v cannot be changed: it is not Listen's", lis.Addr())
+	}
+	if err := checkMode(mode); err != nil {
+		return err
+	}
+	if info, err := os.Lstat(own.path); err != nil || !os.SameFile(info, own.file) {
+		return shared.ErrNotExist.Errorf("the control socket is no longer at %s", own.path)
+	}
+	if err := os.Chmod(own.path, mode); err != nil {
+		return pathError("control socket", err)
+	}
+	return nil
 }
 
 // makeDir makes the last directory of a path if it is missing. It returns the directory if it made it, and else nil.
@@ -94,7 +133,7 @@ func removeDir(dir string, made os.FileInfo) {
 }
 
 // bind makes the socket in a directory that exists.
-func bind(path, dir string) (*listener, error) {
+func bind(path, dir string, mode fs.FileMode) (*listener, error) {
 	// The lock orders daemons that look for a live socket, remove a dead one and bind; it is not needed after that.
 	unlock, err := lockDir(dir)
 	if err != nil {
@@ -111,7 +150,7 @@ func bind(path, dir string) (*listener, error) {
 	lis.SetUnlinkOnClose(false)
 	own := &listener{UnixListener: lis, path: path}
 	// Whoever connected before the mode was set is still judged by its credentials.
-	if err := os.Chmod(path, 0o600); err != nil {
+	if err := os.Chmod(path, mode); err != nil {
 		return nil, errors.Join(pathError("control socket", err), own.Close())
 	}
 	if own.file, err = os.Lstat(path); err != nil {

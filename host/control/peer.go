@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"time"
 
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/peer"
@@ -14,11 +15,15 @@ import (
 
 // Peer is who calls, as the kernel says.
 type Peer struct {
-	UID   uint32
-	GID   uint32
-	PID   int32 // 0 where the system does not say
-	Known bool  // false: this system, or this kind of connection, has no credentials
+	UID    uint32
+	GID    uint32
+	Groups []uint32 // supplementary groups, where the system says
+	PID    int32    // 0 where the system does not say
+	Known  bool     // false: this system, or this kind of connection, has no credentials
 }
+
+// owner reports whether the peer is root or the user that this process runs as.
+func (p Peer) owner() bool { return p.UID == 0 || int64(p.UID) == int64(os.Geteuid()) }
 
 // String returns the peer for logs, as in "uid 1000 gid 1000 pid 4711".
 func (p Peer) String() string {
@@ -39,7 +44,7 @@ func OwnerOnly(_ context.Context, p Peer, privilege shared.Privilege) error {
 	switch {
 	case !p.Known && !systemHasPeers:
 		return nil
-	case p.Known && (p.UID == 0 || int64(p.UID) == int64(os.Geteuid())):
+	case p.Known && p.owner():
 		return nil
 	default:
 		return shared.ErrPermission.Errorf("%s is refused to %s: the daemon runs as uid %d", privilege, p, os.Geteuid())
@@ -47,23 +52,28 @@ func OwnerOnly(_ context.Context, p Peer, privilege shared.Privilege) error {
 }
 
 // peerCredentials are transport credentials that exchange nothing: they take the peer's identity from the Unix socket.
-type peerCredentials struct{}
+type peerCredentials struct {
+	idle time.Duration // of a server: what a connection may be without a call
+}
 
 // peerInfo is the identity of a connection, as gRPC carries it to the handlers.
 type peerInfo struct {
 	credentials.CommonAuthInfo
-	peer Peer
+	conn *connection // nil on the client's side
 }
 
 // AuthType names the kind of identity.
 func (peerInfo) AuthType() string { return "peer" }
 
-func (peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (c peerCredentials) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	p, err := connPeer(conn)
 	if err != nil {
 		return nil, nil, fmt.Errorf("credentials of a control connection: %w", err)
 	}
-	return conn, peerInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}, p}, nil
+	security := credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}
+	own := &connection{Conn: conn, peer: p}
+	own.call(0, 2*c.idle)
+	return own, peerInfo{security, own}, nil
 }
 
 func (peerCredentials) ClientHandshake(_ context.Context, _ string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
@@ -106,10 +116,17 @@ func connPeer(conn net.Conn) (Peer, error) {
 
 // contextPeer returns who made the call that ctx belongs to.
 func contextPeer(ctx context.Context) Peer {
-	if p, ok := peer.FromContext(ctx); ok {
-		if info, ok := p.AuthInfo.(peerInfo); ok {
-			return info.peer
-		}
+	if conn := contextPeerInfo(ctx).conn; conn != nil {
+		return conn.peer
 	}
 	return Peer{}
+}
+
+func contextPeerInfo(ctx context.Context) peerInfo {
+	if p, ok := peer.FromContext(ctx); ok {
+		if info, ok := p.AuthInfo.(peerInfo); ok {
+			return info
+		}
+	}
+	return peerInfo{}
 }

@@ -1,6 +1,10 @@
 package control
 
-import "golang.org/x/sys/unix"
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
 
 const systemHasPeers = true
 
@@ -11,8 +15,8 @@ func socketPeer(fd int) (Peer, error) {
 		return Peer{}, err
 	}
 	p := Peer{UID: cred.Uid, Known: true}
-	if cred.Ngroups > 0 {
-		p.GID = cred.Groups[0]
+	if n := min(int(cred.Ngroups), len(cred.Groups)); n > 0 {
+		p.GID, p.Groups = cred.Groups[0], slices.Clone(cred.Groups[1:n])
 	}
 	return p, nil
 }

@@ -2,7 +2,14 @@
 
 package control
 
-import "os"
+import (
+	"os"
+
+	"github.com/khelp/khelp/host/hosttest/testkit"
+)
+
+// programs are what other users run in the tests of other systems.
+var programs testkit.Programs
 
 // self is who this process is, as far as the system says.
 func self() Peer {

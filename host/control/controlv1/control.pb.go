@@ -34,7 +34,9 @@ type ErrorDetail struct {
 	// The whole sentence.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// The properties that were wrong, if properties were.
-	Properties    []*PropertyError `protobuf:"bytes,3,rep,name=properties,proto3" json:"properties,omitempty"`
+	Properties []*PropertyError `protobuf:"bytes,3,rep,name=properties,proto3" json:"properties,omitempty"`
+	// There if the daemon's configuration is what is wrong: what exactly, for people, in many lines.
+	Diagnostics   *string `protobuf:"bytes,4,opt,name=diagnostics,proto3,oneof" json:"diagnostics,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -88,6 +90,13 @@ func (x *ErrorDetail) GetProperties() []*PropertyError {
 		return x.Properties
 	}
 	return nil
+}
+
+func (x *ErrorDetail) GetDiagnostics() string {
+	if x != nil && x.Diagnostics != nil {
+		return *x.Diagnostics
+	}
+	return ""
 }
 
 // PropertyError is one property that the helper's schema refuses.
@@ -1345,7 +1354,9 @@ type UnloadRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// How long to wait for references to drop; absent: not at all.
-	Wait          *durationpb.Duration `protobuf:"bytes,2,opt,name=wait,proto3" json:"wait,omitempty"`
+	Wait *durationpb.Duration `protobuf:"bytes,2,opt,name=wait,proto3" json:"wait,omitempty"`
+	// Take a builtin out.
+	Disable       bool `protobuf:"varint,3,opt,name=disable,proto3" json:"disable,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1392,6 +1403,13 @@ func (x *UnloadRequest) GetWait() *durationpb.Duration {
 		return x.Wait
 	}
 	return nil
+}
+
+func (x *UnloadRequest) GetDisable() bool {
+	if x != nil {
+		return x.Disable
+	}
+	return false
 }
 
 type UnloadResponse struct {
@@ -1616,17 +1634,1996 @@ func (x *VersionResponse) GetApi() uint32 {
 	return 0
 }
 
+type InfoRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A helper that is loaded, configured or on the helper path.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Answer with the bytes of this section; absent: with none.
+	Section       *string `protobuf:"bytes,2,opt,name=section,proto3,oneof" json:"section,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InfoRequest) Reset() {
+	*x = InfoRequest{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InfoRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InfoRequest) ProtoMessage() {}
+
+func (x *InfoRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
+func (*InfoRequest) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *InfoRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *InfoRequest) GetSection() string {
+	if x != nil && x.Section != nil {
+		return *x.Section
+	}
+	return ""
+}
+
+type InfoResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Info  *Modinfo               `protobuf:"bytes,1,opt,name=info,proto3" json:"info,omitempty"`
+	// The section that was asked for.
+	Section       []byte `protobuf:"bytes,2,opt,name=section,proto3" json:"section,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InfoResponse) Reset() {
+	*x = InfoResponse{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InfoResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InfoResponse) ProtoMessage() {}
+
+func (x *InfoResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
+func (*InfoResponse) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *InfoResponse) GetInfo() *Modinfo {
+	if x != nil {
+		return x.Info
+	}
+	return nil
+}
+
+func (x *InfoResponse) GetSection() []byte {
+	if x != nil {
+		return x.Section
+	}
+	return nil
+}
+
+// Modinfo is what a helper says of itself.
+type Modinfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	Api           uint32                 `protobuf:"varint,3,opt,name=api,proto3" json:"api,omitempty"`
+	Description   string                 `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	Classes       []string               `protobuf:"bytes,5,rep,name=classes,proto3" json:"classes,omitempty"`
+	NeedsOsd      bool                   `protobuf:"varint,6,opt,name=needs_osd,json=needsOsd,proto3" json:"needs_osd,omitempty"`
+	Osd           *ObjectData            `protobuf:"bytes,7,opt,name=osd,proto3" json:"osd,omitempty"`
+	Hooks         []*HookInfo            `protobuf:"bytes,8,rep,name=hooks,proto3" json:"hooks,omitempty"`
+	Requires      []*Requirement         `protobuf:"bytes,9,rep,name=requires,proto3" json:"requires,omitempty"`
+	Reads         []string               `protobuf:"bytes,10,rep,name=reads,proto3" json:"reads,omitempty"`
+	Properties    []*Property            `protobuf:"bytes,11,rep,name=properties,proto3" json:"properties,omitempty"`
+	Sections      []*SectionInfo         `protobuf:"bytes,12,rep,name=sections,proto3" json:"sections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Modinfo) Reset() {
+	*x = Modinfo{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Modinfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Modinfo) ProtoMessage() {}
+
+func (x *Modinfo) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Modinfo.ProtoReflect.Descriptor instead.
+func (*Modinfo) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *Modinfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Modinfo) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Modinfo) GetApi() uint32 {
+	if x != nil {
+		return x.Api
+	}
+	return 0
+}
+
+func (x *Modinfo) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *Modinfo) GetClasses() []string {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *Modinfo) GetNeedsOsd() bool {
+	if x != nil {
+		return x.NeedsOsd
+	}
+	return false
+}
+
+func (x *Modinfo) GetOsd() *ObjectData {
+	if x != nil {
+		return x.Osd
+	}
+	return nil
+}
+
+func (x *Modinfo) GetHooks() []*HookInfo {
+	if x != nil {
+		return x.Hooks
+	}
+	return nil
+}
+
+func (x *Modinfo) GetRequires() []*Requirement {
+	if x != nil {
+		return x.Requires
+	}
+	return nil
+}
+
+func (x *Modinfo) GetReads() []string {
+	if x != nil {
+		return x.Reads
+	}
+	return nil
+}
+
+func (x *Modinfo) GetProperties() []*Property {
+	if x != nil {
+		return x.Properties
+	}
+	return nil
+}
+
+func (x *Modinfo) GetSections() []*SectionInfo {
+	if x != nil {
+		return x.Sections
+	}
+	return nil
+}
+
+// ObjectData is the data that a helper keeps on each object.
+type ObjectData struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Template      []byte                 `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
+	HasTemplate   bool                   `protobuf:"varint,2,opt,name=has_template,json=hasTemplate,proto3" json:"has_template,omitempty"`
+	HasNew        bool                   `protobuf:"varint,3,opt,name=has_new,json=hasNew,proto3" json:"has_new,omitempty"`
+	HasFree       bool                   `protobuf:"varint,4,opt,name=has_free,json=hasFree,proto3" json:"has_free,omitempty"`
+	MaxBytes      uint32                 `protobuf:"varint,5,opt,name=max_bytes,json=maxBytes,proto3" json:"max_bytes,omitempty"`
+	DataVersion   uint32                 `protobuf:"varint,6,opt,name=data_version,json=dataVersion,proto3" json:"data_version,omitempty"`
+	Schema        []*Field               `protobuf:"bytes,7,rep,name=schema,proto3" json:"schema,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ObjectData) Reset() {
+	*x = ObjectData{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ObjectData) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ObjectData) ProtoMessage() {}
+
+func (x *ObjectData) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ObjectData.ProtoReflect.Descriptor instead.
+func (*ObjectData) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ObjectData) GetTemplate() []byte {
+	if x != nil {
+		return x.Template
+	}
+	return nil
+}
+
+func (x *ObjectData) GetHasTemplate() bool {
+	if x != nil {
+		return x.HasTemplate
+	}
+	return false
+}
+
+func (x *ObjectData) GetHasNew() bool {
+	if x != nil {
+		return x.HasNew
+	}
+	return false
+}
+
+func (x *ObjectData) GetHasFree() bool {
+	if x != nil {
+		return x.HasFree
+	}
+	return false
+}
+
+func (x *ObjectData) GetMaxBytes() uint32 {
+	if x != nil {
+		return x.MaxBytes
+	}
+	return 0
+}
+
+func (x *ObjectData) GetDataVersion() uint32 {
+	if x != nil {
+		return x.DataVersion
+	}
+	return 0
+}
+
+func (x *ObjectData) GetSchema() []*Field {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
+}
+
+// Field is one value, or a run of values, in a helper's object data.
+type Field struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Offset        uint32                 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	Count         uint32                 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Field) Reset() {
+	*x = Field{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Field) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Field) ProtoMessage() {}
+
+func (x *Field) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Field.ProtoReflect.Descriptor instead.
+func (*Field) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Field) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Field) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Field) GetOffset() uint32 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *Field) GetCount() uint32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// HookInfo is one hook that a helper declares.
+type HookInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Point         string                 `protobuf:"bytes,1,opt,name=point,proto3" json:"point,omitempty"`
+	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Udata         []byte                 `protobuf:"bytes,3,opt,name=udata,proto3" json:"udata,omitempty"`
+	MaySleep      bool                   `protobuf:"varint,4,opt,name=may_sleep,json=maySleep,proto3" json:"may_sleep,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HookInfo) Reset() {
+	*x = HookInfo{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HookInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HookInfo) ProtoMessage() {}
+
+func (x *HookInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HookInfo.ProtoReflect.Descriptor instead.
+func (*HookInfo) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *HookInfo) GetPoint() string {
+	if x != nil {
+		return x.Point
+	}
+	return ""
+}
+
+func (x *HookInfo) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *HookInfo) GetUdata() []byte {
+	if x != nil {
+		return x.Udata
+	}
+	return nil
+}
+
+func (x *HookInfo) GetMaySleep() bool {
+	if x != nil {
+		return x.MaySleep
+	}
+	return false
+}
+
+// Requirement names a helper that must be active first.
+type Requirement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Constraint    string                 `protobuf:"bytes,2,opt,name=constraint,proto3" json:"constraint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Requirement) Reset() {
+	*x = Requirement{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Requirement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Requirement) ProtoMessage() {}
+
+func (x *Requirement) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Requirement.ProtoReflect.Descriptor instead.
+func (*Requirement) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *Requirement) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Requirement) GetConstraint() string {
+	if x != nil {
+		return x.Constraint
+	}
+	return ""
+}
+
+// Property is one entry of the schema of a helper's configuration.
+type Property struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Type     string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Required bool                   `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
+	// Absent: the zero value of the type.
+	Default       *Value `protobuf:"bytes,4,opt,name=default,proto3" json:"default,omitempty"`
+	Doc           string `protobuf:"bytes,5,opt,name=doc,proto3" json:"doc,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Property) Reset() {
+	*x = Property{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Property) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Property) ProtoMessage() {}
+
+func (x *Property) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Property.ProtoReflect.Descriptor instead.
+func (*Property) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Property) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Property) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Property) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+func (x *Property) GetDefault() *Value {
+	if x != nil {
+		return x.Default
+	}
+	return nil
+}
+
+func (x *Property) GetDoc() string {
+	if x != nil {
+		return x.Doc
+	}
+	return ""
+}
+
+// SectionInfo is one named run of bytes that a helper ships.
+type SectionInfo struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Bytes         int64                  `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SectionInfo) Reset() {
+	*x = SectionInfo{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SectionInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SectionInfo) ProtoMessage() {}
+
+func (x *SectionInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SectionInfo.ProtoReflect.Descriptor instead.
+func (*SectionInfo) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *SectionInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SectionInfo) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type HoldRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldRequest) Reset() {
+	*x = HoldRequest{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldRequest) ProtoMessage() {}
+
+func (x *HoldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
+func (*HoldRequest) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *HoldRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type HoldResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldResponse) Reset() {
+	*x = HoldResponse{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldResponse) ProtoMessage() {}
+
+func (x *HoldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldResponse.ProtoReflect.Descriptor instead.
+func (*HoldResponse) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{33}
+}
+
+type ReleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleRequest) Reset() {
+	*x = ReleRequest{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleRequest) ProtoMessage() {}
+
+func (x *ReleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleRequest.ProtoReflect.Descriptor instead.
+func (*ReleRequest) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ReleRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ReleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleResponse) Reset() {
+	*x = ReleResponse{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleResponse) ProtoMessage() {}
+
+func (x *ReleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleResponse.ProtoReflect.Descriptor instead.
+func (*ReleResponse) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{35}
+}
+
+type RestartRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartRequest) Reset() {
+	*x = RestartRequest{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartRequest) ProtoMessage() {}
+
+func (x *RestartRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartRequest.ProtoReflect.Descriptor instead.
+func (*RestartRequest) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RestartRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RestartResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartResponse) Reset() {
+	*x = RestartResponse{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartResponse) ProtoMessage() {}
+
+func (x *RestartResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartResponse.ProtoReflect.Descriptor instead.
+func (*RestartResponse) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{37}
+}
+
+type EventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Begin with the present state and go on with what happens, until the caller or the daemon ends; else tell the last events and end.
+	Follow        bool `protobuf:"varint,1,opt,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventsRequest) Reset() {
+	*x = EventsRequest{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventsRequest) ProtoMessage() {}
+
+func (x *EventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventsRequest.ProtoReflect.Descriptor instead.
+func (*EventsRequest) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *EventsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+// Event is one thing that happened.
+type Event struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Helper        string                 `protobuf:"bytes,3,opt,name=helper,proto3" json:"helper,omitempty"`
+	Incarnation   uint32                 `protobuf:"varint,4,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Point         string                 `protobuf:"bytes,5,opt,name=point,proto3" json:"point,omitempty"`
+	Object        uint64                 `protobuf:"varint,6,opt,name=object,proto3" json:"object,omitempty"`
+	Cause         string                 `protobuf:"bytes,7,opt,name=cause,proto3" json:"cause,omitempty"`
+	Message       string                 `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *Event) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Event) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Event) GetHelper() string {
+	if x != nil {
+		return x.Helper
+	}
+	return ""
+}
+
+func (x *Event) GetIncarnation() uint32 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
+func (x *Event) GetPoint() string {
+	if x != nil {
+		return x.Point
+	}
+	return ""
+}
+
+func (x *Event) GetObject() uint64 {
+	if x != nil {
+		return x.Object
+	}
+	return 0
+}
+
+func (x *Event) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Event) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+type LogsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Go on with what comes, until the caller or the daemon ends.
+	Follow        bool `protobuf:"varint,2,opt,name=follow,proto3" json:"follow,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogsRequest) Reset() {
+	*x = LogsRequest{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogsRequest) ProtoMessage() {}
+
+func (x *LogsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogsRequest.ProtoReflect.Descriptor instead.
+func (*LogsRequest) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *LogsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *LogsRequest) GetFollow() bool {
+	if x != nil {
+		return x.Follow
+	}
+	return false
+}
+
+// LogRecord is one line of a helper's log.
+type LogRecord struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	Level         string                 `protobuf:"bytes,2,opt,name=level,proto3" json:"level,omitempty"`
+	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogRecord) Reset() {
+	*x = LogRecord{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogRecord) ProtoMessage() {}
+
+func (x *LogRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
+func (*LogRecord) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *LogRecord) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *LogRecord) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *LogRecord) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+type PlanRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Helpers []*HelperSpec          `protobuf:"bytes,1,rep,name=helpers,proto3" json:"helpers,omitempty"`
+	// What the configuration says beside helpers.
+	Parts         []*Part `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanRequest) Reset() {
+	*x = PlanRequest{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanRequest) ProtoMessage() {}
+
+func (x *PlanRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanRequest.ProtoReflect.Descriptor instead.
+func (*PlanRequest) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *PlanRequest) GetHelpers() []*HelperSpec {
+	if x != nil {
+		return x.Helpers
+	}
+	return nil
+}
+
+func (x *PlanRequest) GetParts() []*Part {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+type PlanResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          *Plan                  `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanResponse) Reset() {
+	*x = PlanResponse{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanResponse) ProtoMessage() {}
+
+func (x *PlanResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanResponse.ProtoReflect.Descriptor instead.
+func (*PlanResponse) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *PlanResponse) GetPlan() *Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+type ReloadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadRequest) Reset() {
+	*x = ReloadRequest{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadRequest) ProtoMessage() {}
+
+func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
+func (*ReloadRequest) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{44}
+}
+
+type ReloadResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Plan          *Plan                  `protobuf:"bytes,1,opt,name=plan,proto3" json:"plan,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadResponse) Reset() {
+	*x = ReloadResponse{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadResponse) ProtoMessage() {}
+
+func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
+func (*ReloadResponse) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *ReloadResponse) GetPlan() *Plan {
+	if x != nil {
+		return x.Plan
+	}
+	return nil
+}
+
+// Plan is what another configuration changes, or has changed.
+type Plan struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Changes []*Change              `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	Parts   []*PartChange          `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
+	// What stays as it is until the daemon is started again, for people.
+	Warnings      []string `protobuf:"bytes,3,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Plan) Reset() {
+	*x = Plan{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Plan) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Plan) ProtoMessage() {}
+
+func (x *Plan) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Plan.ProtoReflect.Descriptor instead.
+func (*Plan) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *Plan) GetChanges() []*Change {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *Plan) GetParts() []*PartChange {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *Plan) GetWarnings() []string {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// Change is one step of a helper.
+type Change struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Helper    string                 `protobuf:"bytes,1,opt,name=helper,proto3" json:"helper,omitempty"`
+	Action    string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	Reason    string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	BlockedBy []string               `protobuf:"bytes,4,rep,name=blocked_by,json=blockedBy,proto3" json:"blocked_by,omitempty"`
+	// Why the step was not made; absent: it was, or was only planned.
+	Error         *ErrorDetail `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Change) Reset() {
+	*x = Change{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Change) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Change) ProtoMessage() {}
+
+func (x *Change) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Change.ProtoReflect.Descriptor instead.
+func (*Change) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Change) GetHelper() string {
+	if x != nil {
+		return x.Helper
+	}
+	return ""
+}
+
+func (x *Change) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *Change) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Change) GetBlockedBy() []string {
+	if x != nil {
+		return x.BlockedBy
+	}
+	return nil
+}
+
+func (x *Change) GetError() *ErrorDetail {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// PartChange is one step of something that is no helper.
+type PartChange struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Kind   string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name   string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Action string                 `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
+	Reason string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// As in Change.
+	Error         *ErrorDetail `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartChange) Reset() {
+	*x = PartChange{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartChange) ProtoMessage() {}
+
+func (x *PartChange) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartChange.ProtoReflect.Descriptor instead.
+func (*PartChange) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *PartChange) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *PartChange) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PartChange) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *PartChange) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PartChange) GetError() *ErrorDetail {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// Part is one block of a configuration that is no helper, such as a listener. What its attributes mean is between the daemon and whoever
+// reads its configuration.
+type Part struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Attributes    map[string]*Value      `protobuf:"bytes,3,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Part) Reset() {
+	*x = Part{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Part) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Part) ProtoMessage() {}
+
+func (x *Part) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Part.ProtoReflect.Descriptor instead.
+func (*Part) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *Part) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Part) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Part) GetAttributes() map[string]*Value {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
+}
+
+// HelperSpec is what an operator asks of a helper.
+type HelperSpec struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Name            string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Command         []string               `protobuf:"bytes,2,rep,name=command,proto3" json:"command,omitempty"`
+	Sha256          string                 `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Version         string                 `protobuf:"bytes,4,opt,name=version,proto3" json:"version,omitempty"`
+	Classes         []string               `protobuf:"bytes,5,rep,name=classes,proto3" json:"classes,omitempty"`
+	Requires        []*Requirement         `protobuf:"bytes,6,rep,name=requires,proto3" json:"requires,omitempty"`
+	Load            string                 `protobuf:"bytes,7,opt,name=load,proto3" json:"load,omitempty"`
+	Timeout         *durationpb.Duration   `protobuf:"bytes,8,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	OnFailure       string                 `protobuf:"bytes,9,opt,name=on_failure,json=onFailure,proto3" json:"on_failure,omitempty"`
+	OnCause         map[string]string      `protobuf:"bytes,10,rep,name=on_cause,json=onCause,proto3" json:"on_cause,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Env             map[string]string      `protobuf:"bytes,11,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Config          map[string]*Value      `protobuf:"bytes,12,rep,name=config,proto3" json:"config,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Hooks           []*HookSpec            `protobuf:"bytes,13,rep,name=hooks,proto3" json:"hooks,omitempty"`
+	Limits          *Limits                `protobuf:"bytes,14,opt,name=limits,proto3" json:"limits,omitempty"`
+	Autounload      string                 `protobuf:"bytes,15,opt,name=autounload,proto3" json:"autounload,omitempty"`
+	AutounloadAfter *durationpb.Duration   `protobuf:"bytes,16,opt,name=autounload_after,json=autounloadAfter,proto3" json:"autounload_after,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *HelperSpec) Reset() {
+	*x = HelperSpec{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HelperSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HelperSpec) ProtoMessage() {}
+
+func (x *HelperSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HelperSpec.ProtoReflect.Descriptor instead.
+func (*HelperSpec) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *HelperSpec) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HelperSpec) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *HelperSpec) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *HelperSpec) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *HelperSpec) GetClasses() []string {
+	if x != nil {
+		return x.Classes
+	}
+	return nil
+}
+
+func (x *HelperSpec) GetRequires() []*Requirement {
+	if x != nil {
+		return x.Requires
+	}
+	return nil
+}
+
+func (x *HelperSpec) GetLoad() string {
+	if x != nil {
+		return x.Load
+	}
+	return ""
+}
+
+func (x *HelperSpec) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *HelperSpec) GetOnFailure() string {
+	if x != nil {
+		return x.OnFailure
+	}
+	return ""
+}
+
+func (x *HelperSpec) GetOnCause() map[string]string {
+	if x != nil {
+		return x.OnCause
+	}
+	return nil
+}
+
+func (x *HelperSpec) GetEnv() map[string]string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
+func (x *HelperSpec) GetConfig() map[string]*Value {
+	if x != nil {
+		return x.Config
+	}
+	return nil
+}
+
+func (x *HelperSpec) GetHooks() []*HookSpec {
+	if x != nil {
+		return x.Hooks
+	}
+	return nil
+}
+
+func (x *HelperSpec) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *HelperSpec) GetAutounload() string {
+	if x != nil {
+		return x.Autounload
+	}
+	return ""
+}
+
+func (x *HelperSpec) GetAutounloadAfter() *durationpb.Duration {
+	if x != nil {
+		return x.AutounloadAfter
+	}
+	return nil
+}
+
+// HookSpec is what an operator asks of one hook.
+type HookSpec struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Point         string                 `protobuf:"bytes,1,opt,name=point,proto3" json:"point,omitempty"`
+	Order         *Order                 `protobuf:"bytes,2,opt,name=order,proto3" json:"order,omitempty"`
+	Timeout       *durationpb.Duration   `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	OnFailure     string                 `protobuf:"bytes,4,opt,name=on_failure,json=onFailure,proto3" json:"on_failure,omitempty"`
+	OnCause       map[string]string      `protobuf:"bytes,5,rep,name=on_cause,json=onCause,proto3" json:"on_cause,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Required      bool                   `protobuf:"varint,6,opt,name=required,proto3" json:"required,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HookSpec) Reset() {
+	*x = HookSpec{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HookSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HookSpec) ProtoMessage() {}
+
+func (x *HookSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HookSpec.ProtoReflect.Descriptor instead.
+func (*HookSpec) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *HookSpec) GetPoint() string {
+	if x != nil {
+		return x.Point
+	}
+	return ""
+}
+
+func (x *HookSpec) GetOrder() *Order {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+func (x *HookSpec) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *HookSpec) GetOnFailure() string {
+	if x != nil {
+		return x.OnFailure
+	}
+	return ""
+}
+
+func (x *HookSpec) GetOnCause() map[string]string {
+	if x != nil {
+		return x.OnCause
+	}
+	return nil
+}
+
+func (x *HookSpec) GetRequired() bool {
+	if x != nil {
+		return x.Required
+	}
+	return false
+}
+
+// Order is a hook's place among the hooks of its point.
+type Order struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0 anywhere, 1 first, 2 last, 3 before, 4 after.
+	Place         uint32 `protobuf:"varint,1,opt,name=place,proto3" json:"place,omitempty"`
+	Helper        string `protobuf:"bytes,2,opt,name=helper,proto3" json:"helper,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Order) Reset() {
+	*x = Order{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Order) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Order) ProtoMessage() {}
+
+func (x *Order) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Order.ProtoReflect.Descriptor instead.
+func (*Order) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *Order) GetPlace() uint32 {
+	if x != nil {
+		return x.Place
+	}
+	return 0
+}
+
+func (x *Order) GetHelper() string {
+	if x != nil {
+		return x.Helper
+	}
+	return ""
+}
+
+// Limits bound what a helper may take. 0: as the host has it.
+type Limits struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          int64                  `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Slots         int64                  `protobuf:"varint,2,opt,name=slots,proto3" json:"slots,omitempty"`
+	Inflight      int64                  `protobuf:"varint,3,opt,name=inflight,proto3" json:"inflight,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_host_control_controlv1_control_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_host_control_controlv1_control_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *Limits) GetSlot() int64 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *Limits) GetSlots() int64 {
+	if x != nil {
+		return x.Slots
+	}
+	return 0
+}
+
+func (x *Limits) GetInflight() int64 {
+	if x != nil {
+		return x.Inflight
+	}
+	return 0
+}
+
 var File_host_control_controlv1_control_proto protoreflect.FileDescriptor
 
 const file_host_control_controlv1_control_proto_rawDesc = "" +
 	"\n" +
-	"$host/control/controlv1/control.proto\x12\x10khelp.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"|\n" +
+	"$host/control/controlv1/control.proto\x12\x10khelp.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb3\x01\n" +
 	"\vErrorDetail\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12?\n" +
 	"\n" +
 	"properties\x18\x03 \x03(\v2\x1f.khelp.control.v1.PropertyErrorR\n" +
-	"properties\"=\n" +
+	"properties\x12%\n" +
+	"\vdiagnostics\x18\x04 \x01(\tH\x00R\vdiagnostics\x88\x01\x01B\x0e\n" +
+	"\f_diagnostics\"=\n" +
 	"\rPropertyError\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"!\n" +
@@ -1747,10 +3744,11 @@ const file_host_control_controlv1_control_proto_rawDesc = "" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
 	"\x05value\x18\x02 \x01(\v2\x17.khelp.control.v1.ValueR\x05value:\x028\x01\"\x0e\n" +
-	"\fLoadResponse\"R\n" +
+	"\fLoadResponse\"l\n" +
 	"\rUnloadRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
-	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"\x10\n" +
+	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x18\n" +
+	"\adisable\x18\x03 \x01(\bR\adisable\"\x10\n" +
 	"\x0eUnloadResponse\"\x11\n" +
 	"\x0fLoadableRequest\"(\n" +
 	"\x10LoadableResponse\x12\x14\n" +
@@ -1760,7 +3758,175 @@ const file_host_control_controlv1_control_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\tR\brevision\x12\x0e\n" +
 	"\x02go\x18\x03 \x01(\tR\x02go\x12\x10\n" +
-	"\x03api\x18\x04 \x01(\rR\x03api2\xa3\x04\n" +
+	"\x03api\x18\x04 \x01(\rR\x03api\"L\n" +
+	"\vInfoRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\asection\x18\x02 \x01(\tH\x00R\asection\x88\x01\x01B\n" +
+	"\n" +
+	"\b_section\"W\n" +
+	"\fInfoResponse\x12-\n" +
+	"\x04info\x18\x01 \x01(\v2\x19.khelp.control.v1.ModinfoR\x04info\x12\x18\n" +
+	"\asection\x18\x02 \x01(\fR\asection\"\xcc\x03\n" +
+	"\aModinfo\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x10\n" +
+	"\x03api\x18\x03 \x01(\rR\x03api\x12 \n" +
+	"\vdescription\x18\x04 \x01(\tR\vdescription\x12\x18\n" +
+	"\aclasses\x18\x05 \x03(\tR\aclasses\x12\x1b\n" +
+	"\tneeds_osd\x18\x06 \x01(\bR\bneedsOsd\x12.\n" +
+	"\x03osd\x18\a \x01(\v2\x1c.khelp.control.v1.ObjectDataR\x03osd\x120\n" +
+	"\x05hooks\x18\b \x03(\v2\x1a.khelp.control.v1.HookInfoR\x05hooks\x129\n" +
+	"\brequires\x18\t \x03(\v2\x1d.khelp.control.v1.RequirementR\brequires\x12\x14\n" +
+	"\x05reads\x18\n" +
+	" \x03(\tR\x05reads\x12:\n" +
+	"\n" +
+	"properties\x18\v \x03(\v2\x1a.khelp.control.v1.PropertyR\n" +
+	"properties\x129\n" +
+	"\bsections\x18\f \x03(\v2\x1d.khelp.control.v1.SectionInfoR\bsections\"\xf0\x01\n" +
+	"\n" +
+	"ObjectData\x12\x1a\n" +
+	"\btemplate\x18\x01 \x01(\fR\btemplate\x12!\n" +
+	"\fhas_template\x18\x02 \x01(\bR\vhasTemplate\x12\x17\n" +
+	"\ahas_new\x18\x03 \x01(\bR\x06hasNew\x12\x19\n" +
+	"\bhas_free\x18\x04 \x01(\bR\ahasFree\x12\x1b\n" +
+	"\tmax_bytes\x18\x05 \x01(\rR\bmaxBytes\x12!\n" +
+	"\fdata_version\x18\x06 \x01(\rR\vdataVersion\x12/\n" +
+	"\x06schema\x18\a \x03(\v2\x17.khelp.control.v1.FieldR\x06schema\"]\n" +
+	"\x05Field\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\rR\x06offset\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\rR\x05count\"i\n" +
+	"\bHookInfo\x12\x14\n" +
+	"\x05point\x18\x01 \x01(\tR\x05point\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x12\x14\n" +
+	"\x05udata\x18\x03 \x01(\fR\x05udata\x12\x1b\n" +
+	"\tmay_sleep\x18\x04 \x01(\bR\bmaySleep\"A\n" +
+	"\vRequirement\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"constraint\x18\x02 \x01(\tR\n" +
+	"constraint\"\x93\x01\n" +
+	"\bProperty\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x1a\n" +
+	"\brequired\x18\x03 \x01(\bR\brequired\x121\n" +
+	"\adefault\x18\x04 \x01(\v2\x17.khelp.control.v1.ValueR\adefault\x12\x10\n" +
+	"\x03doc\x18\x05 \x01(\tR\x03doc\"7\n" +
+	"\vSectionInfo\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"!\n" +
+	"\vHoldRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x0e\n" +
+	"\fHoldResponse\"!\n" +
+	"\vReleRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x0e\n" +
+	"\fReleResponse\"$\n" +
+	"\x0eRestartRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x11\n" +
+	"\x0fRestartResponse\"'\n" +
+	"\rEventsRequest\x12\x16\n" +
+	"\x06follow\x18\x01 \x01(\bR\x06follow\"\xe3\x01\n" +
+	"\x05Event\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x16\n" +
+	"\x06helper\x18\x03 \x01(\tR\x06helper\x12 \n" +
+	"\vincarnation\x18\x04 \x01(\rR\vincarnation\x12\x14\n" +
+	"\x05point\x18\x05 \x01(\tR\x05point\x12\x16\n" +
+	"\x06object\x18\x06 \x01(\x04R\x06object\x12\x14\n" +
+	"\x05cause\x18\a \x01(\tR\x05cause\x12\x18\n" +
+	"\amessage\x18\b \x01(\tR\amessage\"9\n" +
+	"\vLogsRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06follow\x18\x02 \x01(\bR\x06follow\"k\n" +
+	"\tLogRecord\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05level\x18\x02 \x01(\tR\x05level\x12\x18\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"s\n" +
+	"\vPlanRequest\x126\n" +
+	"\ahelpers\x18\x01 \x03(\v2\x1c.khelp.control.v1.HelperSpecR\ahelpers\x12,\n" +
+	"\x05parts\x18\x02 \x03(\v2\x16.khelp.control.v1.PartR\x05parts\":\n" +
+	"\fPlanResponse\x12*\n" +
+	"\x04plan\x18\x01 \x01(\v2\x16.khelp.control.v1.PlanR\x04plan\"\x0f\n" +
+	"\rReloadRequest\"<\n" +
+	"\x0eReloadResponse\x12*\n" +
+	"\x04plan\x18\x01 \x01(\v2\x16.khelp.control.v1.PlanR\x04plan\"\x8a\x01\n" +
+	"\x04Plan\x122\n" +
+	"\achanges\x18\x01 \x03(\v2\x18.khelp.control.v1.ChangeR\achanges\x122\n" +
+	"\x05parts\x18\x02 \x03(\v2\x1c.khelp.control.v1.PartChangeR\x05parts\x12\x1a\n" +
+	"\bwarnings\x18\x03 \x03(\tR\bwarnings\"\xa4\x01\n" +
+	"\x06Change\x12\x16\n" +
+	"\x06helper\x18\x01 \x01(\tR\x06helper\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"blocked_by\x18\x04 \x03(\tR\tblockedBy\x123\n" +
+	"\x05error\x18\x05 \x01(\v2\x1d.khelp.control.v1.ErrorDetailR\x05error\"\x99\x01\n" +
+	"\n" +
+	"PartChange\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x123\n" +
+	"\x05error\x18\x05 \x01(\v2\x1d.khelp.control.v1.ErrorDetailR\x05error\"\xce\x01\n" +
+	"\x04Part\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12F\n" +
+	"\n" +
+	"attributes\x18\x03 \x03(\v2&.khelp.control.v1.Part.AttributesEntryR\n" +
+	"attributes\x1aV\n" +
+	"\x0fAttributesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
+	"\x05value\x18\x02 \x01(\v2\x17.khelp.control.v1.ValueR\x05value:\x028\x01\"\xfc\x06\n" +
+	"\n" +
+	"HelperSpec\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\acommand\x18\x02 \x03(\tR\acommand\x12\x16\n" +
+	"\x06sha256\x18\x03 \x01(\tR\x06sha256\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\x12\x18\n" +
+	"\aclasses\x18\x05 \x03(\tR\aclasses\x129\n" +
+	"\brequires\x18\x06 \x03(\v2\x1d.khelp.control.v1.RequirementR\brequires\x12\x12\n" +
+	"\x04load\x18\a \x01(\tR\x04load\x123\n" +
+	"\atimeout\x18\b \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1d\n" +
+	"\n" +
+	"on_failure\x18\t \x01(\tR\tonFailure\x12D\n" +
+	"\bon_cause\x18\n" +
+	" \x03(\v2).khelp.control.v1.HelperSpec.OnCauseEntryR\aonCause\x127\n" +
+	"\x03env\x18\v \x03(\v2%.khelp.control.v1.HelperSpec.EnvEntryR\x03env\x12@\n" +
+	"\x06config\x18\f \x03(\v2(.khelp.control.v1.HelperSpec.ConfigEntryR\x06config\x120\n" +
+	"\x05hooks\x18\r \x03(\v2\x1a.khelp.control.v1.HookSpecR\x05hooks\x120\n" +
+	"\x06limits\x18\x0e \x01(\v2\x18.khelp.control.v1.LimitsR\x06limits\x12\x1e\n" +
+	"\n" +
+	"autounload\x18\x0f \x01(\tR\n" +
+	"autounload\x12D\n" +
+	"\x10autounload_after\x18\x10 \x01(\v2\x19.google.protobuf.DurationR\x0fautounloadAfter\x1a:\n" +
+	"\fOnCauseEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a6\n" +
+	"\bEnvEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aR\n" +
+	"\vConfigEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
+	"\x05value\x18\x02 \x01(\v2\x17.khelp.control.v1.ValueR\x05value:\x028\x01\"\xbf\x02\n" +
+	"\bHookSpec\x12\x14\n" +
+	"\x05point\x18\x01 \x01(\tR\x05point\x12-\n" +
+	"\x05order\x18\x02 \x01(\v2\x17.khelp.control.v1.OrderR\x05order\x123\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12\x1d\n" +
+	"\n" +
+	"on_failure\x18\x04 \x01(\tR\tonFailure\x12B\n" +
+	"\bon_cause\x18\x05 \x03(\v2'.khelp.control.v1.HookSpec.OnCauseEntryR\aonCause\x12\x1a\n" +
+	"\brequired\x18\x06 \x01(\bR\brequired\x1a:\n" +
+	"\fOnCauseEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"5\n" +
+	"\x05Order\x12\x14\n" +
+	"\x05place\x18\x01 \x01(\rR\x05place\x12\x16\n" +
+	"\x06helper\x18\x02 \x01(\tR\x06helper\"N\n" +
+	"\x06Limits\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\x03R\x04slot\x12\x14\n" +
+	"\x05slots\x18\x02 \x01(\x03R\x05slots\x12\x1a\n" +
+	"\binflight\x18\x03 \x01(\x03R\binflight2\xe8\b\n" +
 	"\aControl\x12E\n" +
 	"\x04Stat\x12\x1d.khelp.control.v1.StatRequest\x1a\x1e.khelp.control.v1.StatResponse\x12H\n" +
 	"\x05Hooks\x12\x1e.khelp.control.v1.HooksRequest\x1a\x1f.khelp.control.v1.HooksResponse\x12P\n" +
@@ -1768,7 +3934,15 @@ const file_host_control_controlv1_control_proto_rawDesc = "" +
 	"\x04Load\x12\x1d.khelp.control.v1.LoadRequest\x1a\x1e.khelp.control.v1.LoadResponse\x12K\n" +
 	"\x06Unload\x12\x1f.khelp.control.v1.UnloadRequest\x1a .khelp.control.v1.UnloadResponse\x12Q\n" +
 	"\bLoadable\x12!.khelp.control.v1.LoadableRequest\x1a\".khelp.control.v1.LoadableResponse\x12N\n" +
-	"\aVersion\x12 .khelp.control.v1.VersionRequest\x1a!.khelp.control.v1.VersionResponseB/Z-github.com/khelp/khelp/host/control/controlv1b\x06proto3"
+	"\aVersion\x12 .khelp.control.v1.VersionRequest\x1a!.khelp.control.v1.VersionResponse\x12E\n" +
+	"\x04Info\x12\x1d.khelp.control.v1.InfoRequest\x1a\x1e.khelp.control.v1.InfoResponse\x12E\n" +
+	"\x04Hold\x12\x1d.khelp.control.v1.HoldRequest\x1a\x1e.khelp.control.v1.HoldResponse\x12E\n" +
+	"\x04Rele\x12\x1d.khelp.control.v1.ReleRequest\x1a\x1e.khelp.control.v1.ReleResponse\x12N\n" +
+	"\aRestart\x12 .khelp.control.v1.RestartRequest\x1a!.khelp.control.v1.RestartResponse\x12D\n" +
+	"\x06Events\x12\x1f.khelp.control.v1.EventsRequest\x1a\x17.khelp.control.v1.Event0\x01\x12D\n" +
+	"\x04Logs\x12\x1d.khelp.control.v1.LogsRequest\x1a\x1b.khelp.control.v1.LogRecord0\x01\x12E\n" +
+	"\x04Plan\x12\x1d.khelp.control.v1.PlanRequest\x1a\x1e.khelp.control.v1.PlanResponse\x12K\n" +
+	"\x06Reload\x12\x1f.khelp.control.v1.ReloadRequest\x1a .khelp.control.v1.ReloadResponseB/Z-github.com/khelp/khelp/host/control/controlv1b\x06proto3"
 
 var (
 	file_host_control_controlv1_control_proto_rawDescOnce sync.Once
@@ -1782,7 +3956,7 @@ func file_host_control_controlv1_control_proto_rawDescGZIP() []byte {
 	return file_host_control_controlv1_control_proto_rawDescData
 }
 
-var file_host_control_controlv1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
+var file_host_control_controlv1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_host_control_controlv1_control_proto_goTypes = []any{
 	(*ErrorDetail)(nil),           // 0: khelp.control.v1.ErrorDetail
 	(*PropertyError)(nil),         // 1: khelp.control.v1.PropertyError
@@ -1807,55 +3981,139 @@ var file_host_control_controlv1_control_proto_goTypes = []any{
 	(*LoadableResponse)(nil),      // 20: khelp.control.v1.LoadableResponse
 	(*VersionRequest)(nil),        // 21: khelp.control.v1.VersionRequest
 	(*VersionResponse)(nil),       // 22: khelp.control.v1.VersionResponse
-	nil,                           // 23: khelp.control.v1.Helper.MissedEntry
-	nil,                           // 24: khelp.control.v1.Helper.ValuesEntry
-	nil,                           // 25: khelp.control.v1.Hook.MissedEntry
-	nil,                           // 26: khelp.control.v1.Object.ForwardedEntry
-	nil,                           // 27: khelp.control.v1.Slot.ValuesEntry
-	nil,                           // 28: khelp.control.v1.LoadRequest.PropertiesEntry
-	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 30: google.protobuf.Duration
+	(*InfoRequest)(nil),           // 23: khelp.control.v1.InfoRequest
+	(*InfoResponse)(nil),          // 24: khelp.control.v1.InfoResponse
+	(*Modinfo)(nil),               // 25: khelp.control.v1.Modinfo
+	(*ObjectData)(nil),            // 26: khelp.control.v1.ObjectData
+	(*Field)(nil),                 // 27: khelp.control.v1.Field
+	(*HookInfo)(nil),              // 28: khelp.control.v1.HookInfo
+	(*Requirement)(nil),           // 29: khelp.control.v1.Requirement
+	(*Property)(nil),              // 30: khelp.control.v1.Property
+	(*SectionInfo)(nil),           // 31: khelp.control.v1.SectionInfo
+	(*HoldRequest)(nil),           // 32: khelp.control.v1.HoldRequest
+	(*HoldResponse)(nil),          // 33: khelp.control.v1.HoldResponse
+	(*ReleRequest)(nil),           // 34: khelp.control.v1.ReleRequest
+	(*ReleResponse)(nil),          // 35: khelp.control.v1.ReleResponse
+	(*RestartRequest)(nil),        // 36: khelp.control.v1.RestartRequest
+	(*RestartResponse)(nil),       // 37: khelp.control.v1.RestartResponse
+	(*EventsRequest)(nil),         // 38: khelp.control.v1.EventsRequest
+	(*Event)(nil),                 // 39: khelp.control.v1.Event
+	(*LogsRequest)(nil),           // 40: khelp.control.v1.LogsRequest
+	(*LogRecord)(nil),             // 41: khelp.control.v1.LogRecord
+	(*PlanRequest)(nil),           // 42: khelp.control.v1.PlanRequest
+	(*PlanResponse)(nil),          // 43: khelp.control.v1.PlanResponse
+	(*ReloadRequest)(nil),         // 44: khelp.control.v1.ReloadRequest
+	(*ReloadResponse)(nil),        // 45: khelp.control.v1.ReloadResponse
+	(*Plan)(nil),                  // 46: khelp.control.v1.Plan
+	(*Change)(nil),                // 47: khelp.control.v1.Change
+	(*PartChange)(nil),            // 48: khelp.control.v1.PartChange
+	(*Part)(nil),                  // 49: khelp.control.v1.Part
+	(*HelperSpec)(nil),            // 50: khelp.control.v1.HelperSpec
+	(*HookSpec)(nil),              // 51: khelp.control.v1.HookSpec
+	(*Order)(nil),                 // 52: khelp.control.v1.Order
+	(*Limits)(nil),                // 53: khelp.control.v1.Limits
+	nil,                           // 54: khelp.control.v1.Helper.MissedEntry
+	nil,                           // 55: khelp.control.v1.Helper.ValuesEntry
+	nil,                           // 56: khelp.control.v1.Hook.MissedEntry
+	nil,                           // 57: khelp.control.v1.Object.ForwardedEntry
+	nil,                           // 58: khelp.control.v1.Slot.ValuesEntry
+	nil,                           // 59: khelp.control.v1.LoadRequest.PropertiesEntry
+	nil,                           // 60: khelp.control.v1.Part.AttributesEntry
+	nil,                           // 61: khelp.control.v1.HelperSpec.OnCauseEntry
+	nil,                           // 62: khelp.control.v1.HelperSpec.EnvEntry
+	nil,                           // 63: khelp.control.v1.HelperSpec.ConfigEntry
+	nil,                           // 64: khelp.control.v1.HookSpec.OnCauseEntry
+	(*timestamppb.Timestamp)(nil), // 65: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 66: google.protobuf.Duration
 }
 var file_host_control_controlv1_control_proto_depIdxs = []int32{
 	1,  // 0: khelp.control.v1.ErrorDetail.properties:type_name -> khelp.control.v1.PropertyError
 	4,  // 1: khelp.control.v1.StatResponse.helpers:type_name -> khelp.control.v1.Helper
-	23, // 2: khelp.control.v1.Helper.missed:type_name -> khelp.control.v1.Helper.MissedEntry
-	29, // 3: khelp.control.v1.Helper.autounload_at:type_name -> google.protobuf.Timestamp
-	24, // 4: khelp.control.v1.Helper.values:type_name -> khelp.control.v1.Helper.ValuesEntry
+	54, // 2: khelp.control.v1.Helper.missed:type_name -> khelp.control.v1.Helper.MissedEntry
+	65, // 3: khelp.control.v1.Helper.autounload_at:type_name -> google.protobuf.Timestamp
+	55, // 4: khelp.control.v1.Helper.values:type_name -> khelp.control.v1.Helper.ValuesEntry
 	7,  // 5: khelp.control.v1.HooksResponse.heads:type_name -> khelp.control.v1.Head
 	8,  // 6: khelp.control.v1.Head.hooks:type_name -> khelp.control.v1.Hook
-	25, // 7: khelp.control.v1.Hook.missed:type_name -> khelp.control.v1.Hook.MissedEntry
-	30, // 8: khelp.control.v1.Hook.p50:type_name -> google.protobuf.Duration
-	30, // 9: khelp.control.v1.Hook.p99:type_name -> google.protobuf.Duration
+	56, // 7: khelp.control.v1.Hook.missed:type_name -> khelp.control.v1.Hook.MissedEntry
+	66, // 8: khelp.control.v1.Hook.p50:type_name -> google.protobuf.Duration
+	66, // 9: khelp.control.v1.Hook.p99:type_name -> google.protobuf.Duration
 	11, // 10: khelp.control.v1.ObjectsResponse.objects:type_name -> khelp.control.v1.Object
-	26, // 11: khelp.control.v1.Object.forwarded:type_name -> khelp.control.v1.Object.ForwardedEntry
+	57, // 11: khelp.control.v1.Object.forwarded:type_name -> khelp.control.v1.Object.ForwardedEntry
 	12, // 12: khelp.control.v1.Object.slots:type_name -> khelp.control.v1.Slot
-	27, // 13: khelp.control.v1.Slot.values:type_name -> khelp.control.v1.Slot.ValuesEntry
+	58, // 13: khelp.control.v1.Slot.values:type_name -> khelp.control.v1.Slot.ValuesEntry
 	14, // 14: khelp.control.v1.Value.list_value:type_name -> khelp.control.v1.ValueList
 	13, // 15: khelp.control.v1.ValueList.values:type_name -> khelp.control.v1.Value
-	28, // 16: khelp.control.v1.LoadRequest.properties:type_name -> khelp.control.v1.LoadRequest.PropertiesEntry
-	30, // 17: khelp.control.v1.UnloadRequest.wait:type_name -> google.protobuf.Duration
-	13, // 18: khelp.control.v1.Slot.ValuesEntry.value:type_name -> khelp.control.v1.Value
-	13, // 19: khelp.control.v1.LoadRequest.PropertiesEntry.value:type_name -> khelp.control.v1.Value
-	2,  // 20: khelp.control.v1.Control.Stat:input_type -> khelp.control.v1.StatRequest
-	5,  // 21: khelp.control.v1.Control.Hooks:input_type -> khelp.control.v1.HooksRequest
-	9,  // 22: khelp.control.v1.Control.Objects:input_type -> khelp.control.v1.ObjectsRequest
-	15, // 23: khelp.control.v1.Control.Load:input_type -> khelp.control.v1.LoadRequest
-	17, // 24: khelp.control.v1.Control.Unload:input_type -> khelp.control.v1.UnloadRequest
-	19, // 25: khelp.control.v1.Control.Loadable:input_type -> khelp.control.v1.LoadableRequest
-	21, // 26: khelp.control.v1.Control.Version:input_type -> khelp.control.v1.VersionRequest
-	3,  // 27: khelp.control.v1.Control.Stat:output_type -> khelp.control.v1.StatResponse
-	6,  // 28: khelp.control.v1.Control.Hooks:output_type -> khelp.control.v1.HooksResponse
-	10, // 29: khelp.control.v1.Control.Objects:output_type -> khelp.control.v1.ObjectsResponse
-	16, // 30: khelp.control.v1.Control.Load:output_type -> khelp.control.v1.LoadResponse
-	18, // 31: khelp.control.v1.Control.Unload:output_type -> khelp.control.v1.UnloadResponse
-	20, // 32: khelp.control.v1.Control.Loadable:output_type -> khelp.control.v1.LoadableResponse
-	22, // 33: khelp.control.v1.Control.Version:output_type -> khelp.control.v1.VersionResponse
-	27, // [27:34] is the sub-list for method output_type
-	20, // [20:27] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	59, // 16: khelp.control.v1.LoadRequest.properties:type_name -> khelp.control.v1.LoadRequest.PropertiesEntry
+	66, // 17: khelp.control.v1.UnloadRequest.wait:type_name -> google.protobuf.Duration
+	25, // 18: khelp.control.v1.InfoResponse.info:type_name -> khelp.control.v1.Modinfo
+	26, // 19: khelp.control.v1.Modinfo.osd:type_name -> khelp.control.v1.ObjectData
+	28, // 20: khelp.control.v1.Modinfo.hooks:type_name -> khelp.control.v1.HookInfo
+	29, // 21: khelp.control.v1.Modinfo.requires:type_name -> khelp.control.v1.Requirement
+	30, // 22: khelp.control.v1.Modinfo.properties:type_name -> khelp.control.v1.Property
+	31, // 23: khelp.control.v1.Modinfo.sections:type_name -> khelp.control.v1.SectionInfo
+	27, // 24: khelp.control.v1.ObjectData.schema:type_name -> khelp.control.v1.Field
+	13, // 25: khelp.control.v1.Property.default:type_name -> khelp.control.v1.Value
+	65, // 26: khelp.control.v1.Event.time:type_name -> google.protobuf.Timestamp
+	65, // 27: khelp.control.v1.LogRecord.time:type_name -> google.protobuf.Timestamp
+	50, // 28: khelp.control.v1.PlanRequest.helpers:type_name -> khelp.control.v1.HelperSpec
+	49, // 29: khelp.control.v1.PlanRequest.parts:type_name -> khelp.control.v1.Part
+	46, // 30: khelp.control.v1.PlanResponse.plan:type_name -> khelp.control.v1.Plan
+	46, // 31: khelp.control.v1.ReloadResponse.plan:type_name -> khelp.control.v1.Plan
+	47, // 32: khelp.control.v1.Plan.changes:type_name -> khelp.control.v1.Change
+	48, // 33: khelp.control.v1.Plan.parts:type_name -> khelp.control.v1.PartChange
+	0,  // 34: khelp.control.v1.Change.error:type_name -> khelp.control.v1.ErrorDetail
+	0,  // 35: khelp.control.v1.PartChange.error:type_name -> khelp.control.v1.ErrorDetail
+	60, // 36: khelp.control.v1.Part.attributes:type_name -> khelp.control.v1.Part.AttributesEntry
+	29, // 37: khelp.control.v1.HelperSpec.requires:type_name -> khelp.control.v1.Requirement
+	66, // 38: khelp.control.v1.HelperSpec.timeout:type_name -> google.protobuf.Duration
+	61, // 39: khelp.control.v1.HelperSpec.on_cause:type_name -> khelp.control.v1.HelperSpec.OnCauseEntry
+	62, // 40: khelp.control.v1.HelperSpec.env:type_name -> khelp.control.v1.HelperSpec.EnvEntry
+	63, // 41: khelp.control.v1.HelperSpec.config:type_name -> khelp.control.v1.HelperSpec.ConfigEntry
+	51, // 42: khelp.control.v1.HelperSpec.hooks:type_name -> khelp.control.v1.HookSpec
+	53, // 43: khelp.control.v1.HelperSpec.limits:type_name -> khelp.control.v1.Limits
+	66, // 44: khelp.control.v1.HelperSpec.autounload_after:type_name -> google.protobuf.Duration
+	52, // 45: khelp.control.v1.HookSpec.order:type_name -> khelp.control.v1.Order
+	66, // 46: khelp.control.v1.HookSpec.timeout:type_name -> google.protobuf.Duration
+	64, // 47: khelp.control.v1.HookSpec.on_cause:type_name -> khelp.control.v1.HookSpec.OnCauseEntry
+	13, // 48: khelp.control.v1.Slot.ValuesEntry.value:type_name -> khelp.control.v1.Value
+	13, // 49: khelp.control.v1.LoadRequest.PropertiesEntry.value:type_name -> khelp.control.v1.Value
+	13, // 50: khelp.control.v1.Part.AttributesEntry.value:type_name -> khelp.control.v1.Value
+	13, // 51: khelp.control.v1.HelperSpec.ConfigEntry.value:type_name -> khelp.control.v1.Value
+	2,  // 52: khelp.control.v1.Control.Stat:input_type -> khelp.control.v1.StatRequest
+	5,  // 53: khelp.control.v1.Control.Hooks:input_type -> khelp.control.v1.HooksRequest
+	9,  // 54: khelp.control.v1.Control.Objects:input_type -> khelp.control.v1.ObjectsRequest
+	15, // 55: khelp.control.v1.Control.Load:input_type -> khelp.control.v1.LoadRequest
+	17, // 56: khelp.control.v1.Control.Unload:input_type -> khelp.control.v1.UnloadRequest
+	19, // 57: khelp.control.v1.Control.Loadable:input_type -> khelp.control.v1.LoadableRequest
+	21, // 58: khelp.control.v1.Control.Version:input_type -> khelp.control.v1.VersionRequest
+	23, // 59: khelp.control.v1.Control.Info:input_type -> khelp.control.v1.InfoRequest
+	32, // 60: khelp.control.v1.Control.Hold:input_type -> khelp.control.v1.HoldRequest
+	34, // 61: khelp.control.v1.Control.Rele:input_type -> khelp.control.v1.ReleRequest
+	36, // 62: khelp.control.v1.Control.Restart:input_type -> khelp.control.v1.RestartRequest
+	38, // 63: khelp.control.v1.Control.Events:input_type -> khelp.control.v1.EventsRequest
+	40, // 64: khelp.control.v1.Control.Logs:input_type -> khelp.control.v1.LogsRequest
+	42, // 65: khelp.control.v1.Control.Plan:input_type -> khelp.control.v1.PlanRequest
+	44, // 66: khelp.control.v1.Control.Reload:input_type -> khelp.control.v1.ReloadRequest
+	3,  // 67: khelp.control.v1.Control.Stat:output_type -> khelp.control.v1.StatResponse
+	6,  // 68: khelp.control.v1.Control.Hooks:output_type -> khelp.control.v1.HooksResponse
+	10, // 69: khelp.control.v1.Control.Objects:output_type -> khelp.control.v1.ObjectsResponse
+	16, // 70: khelp.control.v1.Control.Load:output_type -> khelp.control.v1.LoadResponse
+	18, // 71: khelp.control.v1.Control.Unload:output_type -> khelp.control.v1.UnloadResponse
+	20, // 72: khelp.control.v1.Control.Loadable:output_type -> khelp.control.v1.LoadableResponse
+	22, // 73: khelp.control.v1.Control.Version:output_type -> khelp.control.v1.VersionResponse
+	24, // 74: khelp.control.v1.Control.Info:output_type -> khelp.control.v1.InfoResponse
+	33, // 75: khelp.control.v1.Control.Hold:output_type -> khelp.control.v1.HoldResponse
+	35, // 76: khelp.control.v1.Control.Rele:output_type -> khelp.control.v1.ReleResponse
+	37, // 77: khelp.control.v1.Control.Restart:output_type -> khelp.control.v1.RestartResponse
+	39, // 78: khelp.control.v1.Control.Events:output_type -> khelp.control.v1.Event
+	41, // 79: khelp.control.v1.Control.Logs:output_type -> khelp.control.v1.LogRecord
+	43, // 80: khelp.control.v1.Control.Plan:output_type -> khelp.control.v1.PlanResponse
+	45, // 81: khelp.control.v1.Control.Reload:output_type -> khelp.control.v1.ReloadResponse
+	67, // [67:82] is the sub-list for method output_type
+	52, // [52:67] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_host_control_controlv1_control_proto_init() }
@@ -1863,6 +4121,7 @@ func file_host_control_controlv1_control_proto_init() {
 	if File_host_control_controlv1_control_proto != nil {
 		return
 	}
+	file_host_control_controlv1_control_proto_msgTypes[0].OneofWrappers = []any{}
 	file_host_control_controlv1_control_proto_msgTypes[13].OneofWrappers = []any{
 		(*Value_StringValue)(nil),
 		(*Value_BoolValue)(nil),
@@ -1871,13 +4130,14 @@ func file_host_control_controlv1_control_proto_init() {
 		(*Value_FloatValue)(nil),
 		(*Value_ListValue)(nil),
 	}
+	file_host_control_controlv1_control_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_host_control_controlv1_control_proto_rawDesc), len(file_host_control_controlv1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   29,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
