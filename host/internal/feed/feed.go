@@ -102,12 +102,12 @@ type Subscription[T any] struct {
 	// The following are protected by feed.mu.
 	replay []T // comes before live
 	live   ring[T]
-	lost   uint64 // values that were dropped from the front of live since the last one was read
+	lost   uint64 // values that were dropped from the front of live, and Next has not told of
 	closed bool
 }
 
-// Next waits for the next value. Lost is how many values before it, and behind the last one that was read, were dropped because the
-// queue was full. What waits already is returned even if ctx has ended.
+// Next waits for the next value. Where values were dropped because the queue was full, it returns how many, once and without a value,
+// before it goes on with those behind them. What waits already is returned even if ctx has ended.
 //
 // The error is ErrClosed after Close, and when the feed was closed and all is read; or ctx's.
 func (s *Subscription[T]) Next(ctx context.Context) (v T, lost uint64, err error) {
@@ -138,9 +138,11 @@ func (s *Subscription[T]) take() (v T, lost uint64, ok bool, err error) {
 			s.replay = nil
 		}
 		return v, 0, true, nil
-	case s.live.n > 0:
+	case s.lost > 0:
 		lost, s.lost = s.lost, 0
-		return s.live.pop(), lost, true, nil
+		return v, lost, true, nil
+	case s.live.n > 0:
+		return s.live.pop(), 0, true, nil
 	case f.closed:
 		return v, 0, false, shared.ErrClosed.Errorf("the feed has ended")
 	default:
