@@ -3,7 +3,9 @@ package host
 import (
 	"context"
 	"fmt"
+	"maps"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/khelp/khelp/host/hhook"
@@ -22,6 +24,17 @@ type Builtin struct {
 	Template []byte
 	Schema   shared.DataSchema
 	Hooks    map[shared.HookPoint]BuiltinHook
+
+	Requires    []shared.Requirement // other builtins only
+	Description string
+	Properties  []shared.Property
+	Sections    []shared.Section
+	// Init gets the properties, checked and completed. Its error refuses the load. Nil: there is nothing to do.
+	Init func(ctx context.Context, properties map[string]any) error
+	// Fini ends what Init began, when the builtin is disabled. Its error refuses, unless the host ends. Nil: there is nothing to do.
+	Fini func(ctx context.Context) error
+	// Stat returns the builtin's own figures. It runs beside the hooks.
+	Stat func() map[string]float64
 }
 
 // BuiltinHook is one function of a Builtin. Its error is the failure bad_reply, unless it is Reject's. It must be safe for concurrent
@@ -53,6 +66,7 @@ func (b *Builtin) modinfo() shared.Modinfo {
 		Name: b.Name, Version: b.Version, API: shared.APIGeneration, Classes: b.Classes,
 		NeedsOSD: b.Template != nil,
 		OSD:      shared.OSDInfo{Template: b.Template, HasTemplate: b.Template != nil, Schema: b.Schema},
+		Requires: b.Requires, Description: b.Description, Properties: b.Properties, Sections: b.Sections,
 	}
 	for point := range b.Hooks {
 		info.Hooks = append(info.Hooks, shared.HookInfo{Point: point})
@@ -60,22 +74,115 @@ func (b *Builtin) modinfo() shared.Modinfo {
 	return info
 }
 
-// AddBuiltin loads a helper that is part of this program. Its rules are those of Load; it cannot be unloaded but goes with the host.
+// AddBuiltin offers a builtin and loads it: module_builtin_add and module_init_class. Its rules are those of Load; it cannot be unloaded,
+// only disabled, and goes with the host.
 func (h *Host) AddBuiltin(b Builtin) error {
+	if err := h.OfferBuiltin(b); err != nil {
+		return err
+	}
+	err := h.Load(context.Background(), shared.HelperSpec{Name: b.Name}, LoadOptions{})
+	if err != nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.offered, b.Name)
+	}
+	return err
+}
+
+// OfferBuiltin makes a builtin one that loads find, before anything else of its name. It costs nothing until somebody asks for it. A name
+// that is offered or loaded already is ErrExist.
+func (h *Host) OfferBuiltin(b Builtin) error {
 	info := b.modinfo()
 	if err := info.Validate(); err != nil {
 		return err
 	}
-	hp := h.newHelper(shared.HelperSpec{Name: b.Name}, shared.SourceBuiltin)
-	hp.info, hp.classes, hp.builtin = info, b.Classes, &b
-	if err := h.reserve(hp); err != nil {
-		return err
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return errClosed()
 	}
-	if err := h.activate(hp); err != nil {
-		h.withdraw(hp)
-		return err
+	if hp := h.findLocked(b.Name); hp != nil {
+		return hp.occupiedLocked()
 	}
+	if h.offered[b.Name] != nil {
+		return shared.ErrExist.Errorf("builtin %q is offered already", b.Name)
+	}
+	h.offered[b.Name] = &b
 	return nil
+}
+
+func (h *Host) offeredNames() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Sorted(maps.Keys(h.offered))
+}
+
+// bringUpBuiltin is bringUp for a helper in this process.
+func (h *Host) bringUpBuiltin(ctx context.Context, hp *helper, l *loading) error {
+	info := hp.builtin.modinfo()
+	f, err := hp.face.Load().described(&info)
+	if err != nil {
+		return err
+	}
+	props, err := f.properties()
+	if err != nil {
+		return err
+	}
+	if err := h.requireAll(ctx, hp, f, l); err != nil {
+		return err
+	}
+	if hp.builtin.Init != nil {
+		ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
+		defer cancel()
+		if err := guarded(func() error { return hp.builtin.Init(ctx, props) }); err != nil {
+			return wrap(err, "Init")
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return errClosed()
+	}
+	hp.face.Store(f)
+	if err := hp.bindLocked(); err != nil {
+		return err
+	}
+	h.activeLocked(hp, l)
+	return nil
+}
+
+// guarded makes an error of what a function of a builtin throws.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = shared.ErrHelperGone.Errorf("panic: %v", p)
+		}
+	}()
+	return f()
+}
+
+func (hp *helper) finiBuiltin(ctx context.Context, limit time.Duration, force bool) error {
+	if hp.builtin.Fini == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := guarded(func() error { return hp.builtin.Fini(ctx) })
+	if err == nil {
+		return nil
+	}
+	return hp.refusal(ctx, err, force)
+}
+
+// disable takes a builtin out that has finished. It stays in the registry, so that only who insists gets it back.
+func (h *Host) disable(hp *helper) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	hp.unbindLocked(nil)
+	hp.unrequireLocked()
+	hp.state = shared.StateDisabled
+	h.generation++
+	h.publish(Event{Type: EventDisabled, Helper: hp.name})
 }
 
 // builtinTarget calls a function in this process.

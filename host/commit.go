@@ -9,7 +9,7 @@ import (
 // slotLimit returns how many bytes one slot of the helper may hold.
 func (hp *helper) slotLimit() int {
 	limit := hp.limits.Slot
-	if m := int(hp.info.OSD.MaxBytes); m > 0 && m < limit {
+	if m := int(hp.face.Load().info.OSD.MaxBytes); m > 0 && m < limit {
 		limit = m
 	}
 	return limit

@@ -7,10 +7,71 @@ import (
 )
 
 // Describe starts a helper, asks what it is and ends it again; nothing is initialised. A spec with a name only is found as Load finds it.
-// For a helper that is loaded, or described before under the same sum, nothing is started.
+// For a helper that is loaded, or was described before under the same sum, nothing is started. The errors are those of Load.
 func (h *Host) Describe(ctx context.Context, spec shared.HelperSpec) (shared.Modinfo, error) {
-	panic("unwritten")
+	if err := spec.Validate(); err != nil {
+		return shared.Modinfo{}, err
+	}
+	if info, ok := h.known(spec, true); ok {
+		return info, nil
+	}
+	ctx, done, err := h.begin(ctx)
+	if err != nil {
+		return shared.Modinfo{}, err
+	}
+	defer done()
+	f := &face{spec: spec}
+	named := spec.Name != ""
+	if !named {
+		f.spec.Name = provisionalName(spec.Command[0])
+	}
+	// It is no helper of the registry's: nobody can find it, and it takes no name away.
+	hp := h.newHelper(f, shared.SourceFilesys)
+	in, info, err := h.introduce(ctx, hp, f, nil, 0)
+	if err != nil {
+		return shared.Modinfo{}, err
+	}
+	in.abort()
+	if named && info.Name != spec.Name {
+		return shared.Modinfo{}, misnamed(spec.Name, info.Name)
+	}
+	return *info, nil
 }
 
-// Known returns what is known of a helper without starting anything: it is loaded, builtin, or was described before.
-func (h *Host) Known(spec shared.HelperSpec) (shared.Modinfo, bool) { panic("unwritten") }
+// Known returns what is known of a helper without starting anything: it is loaded, builtin, or was described before and its file has not
+// changed as far as can be seen.
+func (h *Host) Known(spec shared.HelperSpec) (shared.Modinfo, bool) { return h.known(spec, false) }
+
+// known looks at what is loaded and builtin, and then at what was described before; exact has the file's sum decide if the file has
+// changed.
+func (h *Host) known(spec shared.HelperSpec, exact bool) (shared.Modinfo, bool) {
+	h.mu.Lock()
+	if len(spec.Command) == 0 {
+		if b := h.offered[spec.Name]; b != nil {
+			h.mu.Unlock()
+			return b.modinfo(), true
+		}
+	}
+	h.mu.Unlock()
+	if h.cfg.Attach != nil && h.cfg.Attach(spec.Name) != nil {
+		return shared.Modinfo{}, false
+	}
+	command, err := h.command(&spec)
+	if err != nil {
+		return shared.Modinfo{}, false
+	}
+	info, _, ok := h.modinfos.Lookup(command, exact)
+	if !ok || spec.Name != "" && info.Name != spec.Name {
+		return shared.Modinfo{}, false
+	}
+	return *info, true
+}
+
+// remember keeps what a helper has said of itself for the next time.
+func (h *Host) remember(in *instance, info *shared.Modinfo) {
+	if sum := in.end.SHA256(); sum != "" {
+		if command, err := h.command(&in.face.spec); err == nil {
+			h.modinfos.Store(command, sum, info)
+		}
+	}
+}

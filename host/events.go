@@ -2,8 +2,10 @@ package host
 
 import (
 	"context"
+	"fmt"
 	"time"
 
+	"github.com/khelp/khelp/host/internal/feed"
 	"github.com/khelp/khelp/shared"
 )
 
@@ -36,19 +38,70 @@ type Event struct {
 	Message     string
 }
 
+const (
+	keptEvents   = 1000 // of History
+	queuedEvents = 1000 // of one subscriber, beside the state that it begins with
+)
+
+// eventLog is what has happened in a host, for whoever wants to know. It is safe for concurrent use and never waits for a subscriber, so
+// it is used with host.mu held: then what a subscriber gets as the present state and what it gets as news fit together.
+type eventLog struct{ feed *feed.Feed[Event] }
+
+func newEventLog() *eventLog { return &eventLog{feed.New[Event](keptEvents, queuedEvents)} }
+
+// publish tells what has happened. An event without a time happens now. The message, in which a helper may have had its say, is made
+// printable.
+func (l *eventLog) publish(e Event) {
+	if e.Time.IsZero() {
+		e.Time = time.Now()
+	}
+	e.Message = shared.Printable(e.Message, shared.MaxText)
+	l.feed.Publish(e)
+}
+
+// subscribe returns a subscription that begins with present, which it takes over. Events are published under the lock that present was
+// made under.
+func (l *eventLog) subscribe(present []Event) *Subscription {
+	return &Subscription{l.feed.Subscribe(present)}
+}
+
+// history returns the last events, oldest first.
+func (l *eventLog) history() []Event { return l.feed.History() }
+
+// close ends all subscriptions, once what waits for them is read. What is published after it is dropped.
+func (l *eventLog) close() { l.feed.Close() }
+
 // Subscription delivers events to one subscriber, who ends it with Close. It is for one goroutine, but for Close.
-type Subscription struct{}
+type Subscription struct{ sub *feed.Subscription[Event] }
 
 // Subscribe returns a subscription that first delivers the present state, a loaded event for each helper that is active, and then what
 // happens, with no gap and nothing twice between the two: module_register_callbacks. A subscriber that reads too slowly loses the oldest
 // events and is told so by one of type lost; it slows nobody.
-func (h *Host) Subscribe() *Subscription { panic("unwritten") }
+func (h *Host) Subscribe() *Subscription {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.eventLog().subscribe(h.presentLocked())
+}
 
 // Next waits for the next event. The error is ErrClosed after Close and after the host has ended, or ctx's.
-func (s *Subscription) Next(ctx context.Context) (Event, error) { panic("unwritten") }
+func (s *Subscription) Next(ctx context.Context) (Event, error) {
+	e, lost, err := s.sub.Next(ctx)
+	if err == nil && lost > 0 {
+		return Event{Time: time.Now(), Type: EventLost, Message: lostText(lost, "event")}, nil
+	}
+	return e, err
+}
 
-// Close ends the subscription and wakes Next. It is idempotent and safe for concurrent use.
-func (s *Subscription) Close() { panic("unwritten") }
+// lostText says how many things a subscriber has lost.
+func lostText(n uint64, what string) string {
+	if n == 1 {
+		return "1 " + what + " was lost"
+	}
+	return fmt.Sprintf("%d %ss were lost", n, what)
+}
 
-// History returns the last events, oldest first.
-func (h *Host) History() []Event { panic("unwritten") }
+// Close ends the subscription and wakes Next: module_unregister_callbacks. It is idempotent and safe for concurrent use.
+func (s *Subscription) Close() { s.sub.Close() }
+
+// History returns the last events, oldest first, also after the host has ended. The caller owns the slice.
+func (h *Host) History() []Event { return h.eventLog().history() }

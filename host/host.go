@@ -1,9 +1,9 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/internal/launch"
+	"github.com/khelp/khelp/host/internal/modcache"
 	"github.com/khelp/khelp/host/osd"
 	"github.com/khelp/khelp/shared"
 )
@@ -63,8 +64,16 @@ func (c *Config) complete() error {
 			*f.value = f.fallback
 		}
 	}
-	if err := c.Limits.Validate(); err != nil {
+	if err := errors.Join(c.Limits.Validate(), c.Autounload.complete()); err != nil {
 		return err
+	}
+	if c.MaxRequires < 0 || c.MaxDepth < 0 {
+		return shared.ErrInvalid.Errorf("the limits on requirements must not be negative: %d, %d deep", c.MaxRequires, c.MaxDepth)
+	}
+	c.MaxRequires = cmp.Or(c.MaxRequires, shared.MaxRequires)
+	c.MaxDepth = cmp.Or(c.MaxDepth, shared.MaxDepth)
+	if c.Memory == nil {
+		c.Memory = systemMemory
 	}
 	c.Limits = c.Limits.Or(shared.Limits{Slot: shared.MaxSlot, Slots: shared.MaxSlots, Inflight: shared.DefaultInflight})
 	if c.Logger == nil {
@@ -85,12 +94,23 @@ type Host struct {
 	stop context.CancelFunc
 	busy sync.WaitGroup // loads and unloads under way; added to under mu while not closed
 
-	mu         sync.Mutex // protects the following fields, and those of helpers that say so; never held across a call to a helper
+	kicked   chan struct{} // wakes the sweeper
+	modinfos *modcache.Cache
+	events   *eventLog
+	logs     *logbook
+
+	mu         sync.Mutex // protects the following fields, cfg.Autounload, and what says so in helpers; never held across a call to a helper
 	vnets      map[string]*Vnet
 	helpers    []*helper // in load order
+	offered    map[string]*Builtin
+	catalogue  map[string]shared.HelperSpec // what is configured
+	demands    map[string]*demand           // of those, what loads on demand
+	waits      waits
+	pingPongs  map[string]*pingPong
 	nextID     shared.HelperID
 	generation uint64
 	closed     bool
+	changing   bool // a Reconfigure is under way
 }
 
 // New returns a host. The error is ErrInvalid for a configuration that makes no sense.
@@ -98,7 +118,11 @@ func New(cfg Config) (*Host, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	h := &Host{cfg: cfg, log: cfg.Logger, vnets: map[string]*Vnet{}}
+	h := &Host{
+		cfg: cfg, log: cfg.Logger, kicked: make(chan struct{}, 1), modinfos: modcache.Open(cfg.ModinfoDir),
+		events: newEventLog(), logs: newLogbook(),
+		vnets: map[string]*Vnet{}, offered: map[string]*Builtin{}, demands: map[string]*demand{}, waits: waits{}, pingPongs: map[string]*pingPong{},
+	}
 	h.life, h.stop = context.WithCancel(context.Background())
 	if n, err := launch.Sweep(cfg.RuntimeDir); err != nil {
 		h.log.Warn("directories left by a host that was killed stay behind", "error", err)
@@ -106,6 +130,7 @@ func New(cfg Config) (*Host, error) {
 		h.log.Info("swept directories left by a host that was killed", "directories", n)
 	}
 	h.vnets[""] = &Vnet{host: h, heads: map[shared.HookPoint]*hhook.Head{}}
+	h.busy.Go(h.sweep)
 	return h, nil
 }
 
@@ -173,10 +198,10 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	h.stop()
 	h.busy.Wait()
 	h.mu.Lock()
-	helpers := slices.Clone(h.helpers)
+	helpers := h.dependantsFirstLocked()
 	h.mu.Unlock()
 	var errs []error
-	for _, hp := range slices.Backward(helpers) {
+	for _, hp := range helpers {
 		if err := h.end(ctx, hp); err != nil {
 			errs = append(errs, err)
 		}
@@ -192,6 +217,8 @@ func (h *Host) Shutdown(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
+	h.events.close()
+	h.logs.close()
 	return errors.Join(errs...)
 }
 

@@ -20,13 +20,23 @@ import (
 
 // instance is one incarnation of a helper: its process, its control session, its lane.
 type instance struct {
-	host    *Host
-	helper  *helper
-	number  uint32
-	log     hclog.Logger
-	end     endpoint
-	session *session.Session
-	lane    *lane.Stream
+	host      *Host
+	helper    *helper
+	face      *face // what it was started for, and, from its description on, what it is
+	number    uint32
+	log       hclog.Logger
+	end       endpoint
+	session   *session.Session
+	lane      *lane.Stream
+	startTook time.Duration
+
+	sending sync.RWMutex // held for reading by who submits calls to the lane; protects the following field
+	retired bool         // another has taken over: there are no more calls for this one
+
+	// The following are protected by host.mu.
+	hooks  []shared.HookInfo // what it hooks: declared, added and removed
+	loaded []string          // helpers that it has had loaded
+	over   bool              // it holds nothing any more
 
 	watcher sync.WaitGroup
 	ending  chan struct{} // closed when the host ends the instance
@@ -35,20 +45,20 @@ type instance struct {
 	err     error
 }
 
-// start launches a helper, or connects to one that dialer reaches, and opens its streams. Nothing stays behind if it fails.
-func (h *Host) start(ctx context.Context, hp *helper, dialer Dialer, number uint32) (*instance, error) {
+// start launches a helper, or connects to one that runs already, and opens its streams. Nothing stays behind if it fails.
+func (h *Host) start(ctx context.Context, hp *helper, f *face, dialer Dialer, number uint32) (*instance, error) {
 	in := &instance{
-		host: h, helper: hp, number: number, log: hp.log,
+		host: h, helper: hp, face: f, number: number, log: hp.log,
 		ending: make(chan struct{}), gone: make(chan struct{}),
+	}
+	if dialer == nil && h.cfg.Attach != nil {
+		dialer = h.cfg.Attach(hp.name)
 	}
 	var err error
 	if dialer != nil {
 		in.end, err = dial(dialer)
 	} else {
-		in.end, err = launch.Start(ctx, launch.Config{
-			Name: hp.name, Command: hp.spec.Command, SHA256: hp.spec.SHA256, Env: in.environment(), Logger: h.log,
-			RuntimeDir: h.cfg.RuntimeDir, StartTimeout: h.cfg.StartTimeout, DialOptions: dialOptions,
-		})
+		in.end, err = h.launch(ctx, hp.name, f)
 	}
 	if err != nil {
 		return nil, err
@@ -63,11 +73,86 @@ func (h *Host) start(ctx context.Context, hp *helper, dialer Dialer, number uint
 	return in, nil
 }
 
-// environment returns what is added to the helper's environment: what the spec says, and the level below which nothing is logged here.
-func (in *instance) environment() map[string]string {
-	env := map[string]string{wire.EnvLogLevel: in.host.log.GetLevel().String()}
-	maps.Copy(env, in.helper.spec.Env)
-	return env
+func (h *Host) launch(ctx context.Context, name string, f *face) (endpoint, error) {
+	command, err := h.command(&f.spec)
+	if err != nil {
+		return nil, err
+	}
+	// What is added to the environment: what the spec says, and the level below which nothing is logged here.
+	env := map[string]string{wire.EnvLogLevel: h.log.GetLevel().String()}
+	maps.Copy(env, f.spec.Env)
+	p, err := launch.Start(ctx, launch.Config{
+		Name: name, Command: command, SHA256: f.spec.SHA256, Env: env, Logger: h.launchLog(name),
+		RuntimeDir: h.cfg.RuntimeDir, StartTimeout: h.cfg.StartTimeout, DialOptions: dialOptions,
+	})
+	if err != nil {
+		return nil, err // and no endpoint, which a nil Process would be
+	}
+	return p, nil
+}
+
+// meet starts a helper and asks what it is. One whose name was only guessed is started anew if it says that it has another, so that its
+// log has one name from the first line on.
+func (h *Host) meet(ctx context.Context, hp *helper, named bool, dialer Dialer) (*instance, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
+	defer cancel()
+	for {
+		in, info, err := h.introduce(ctx, hp, hp.face.Load(), dialer, 1)
+		if err != nil {
+			return nil, err
+		}
+		if info.Name == hp.name {
+			if in.face, err = in.face.described(info); err != nil {
+				return nil, in.giveUp(err)
+			}
+			return in, nil
+		}
+		if named {
+			return nil, in.giveUp(misnamed(hp.name, info.Name))
+		}
+		if err = h.rename(hp, info.Name); err != nil {
+			return nil, in.giveUp(err)
+		}
+		in.abort()
+		named = true
+	}
+}
+
+func misnamed(asked, said string) error {
+	return shared.ErrInvalid.Errorf("the helper asked for is %q, but it says its name is %q", asked, said)
+}
+
+// introduce starts a helper and asks what it is.
+func (h *Host) introduce(ctx context.Context, hp *helper, f *face, dialer Dialer, number uint32) (*instance, *shared.Modinfo, error) {
+	began := time.Now()
+	in, err := h.start(ctx, hp, f, dialer, number)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := in.describe(ctx)
+	if err != nil {
+		return nil, nil, in.giveUp(err)
+	}
+	in.startTook = time.Since(began)
+	h.mu.Lock()
+	in.hooks = slices.Clone(info.Hooks)
+	h.mu.Unlock()
+	h.remember(in, info)
+	return in, info, nil
+}
+
+// rename gives a helper the name it says it has.
+func (h *Host) rename(hp *helper, name string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if other := h.findLocked(name); other != nil {
+		return other.occupiedLocked()
+	}
+	f := *hp.face.Load()
+	f.spec.Name = name
+	hp.face.Store(&f)
+	hp.name, hp.log = name, h.helperLog(name)
+	return nil
 }
 
 func (in *instance) open(ctx context.Context) error {

@@ -4,14 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/hashicorp/go-version"
 
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
@@ -22,7 +16,7 @@ type Dialer func(ctx context.Context) (net.Conn, error)
 
 // LoadOptions are what a load may say beside the spec.
 type LoadOptions struct {
-	Force      bool           // load a helper built for another API generation all the same
+	Force      bool           // load a helper built for another API generation, or a disabled builtin, all the same; passes on to what it requires
 	Classes    []shared.Class // each must be among those the helper declares
 	Properties map[string]any // override the spec's Config
 	NoAutoload bool           // what it requires must be active already: whoever asks may not have helpers autoloaded
@@ -31,13 +25,15 @@ type LoadOptions struct {
 	Dial Dialer
 }
 
-// Load starts a helper, asks what it is, initialises it and binds its hooks: modctl(MODCTL_LOAD) and khelp_register_helper. A name is
-// looked up on the helper path; a command with a slash is taken as it is. It returns when the helper is active, or with nothing left
-// behind.
+// Load starts a helper, asks what it is, loads what it requires, initialises it and binds its hooks: modctl(MODCTL_LOAD) and
+// khelp_register_helper. A name is looked up among the builtins, then among the boot helpers that are primed, then on the helper path; a
+// command with a slash is taken as it is. It returns when the helper is active, or with nothing left behind, what it required included.
 //
-// Errors: ErrExist if a helper of that name is loaded; ErrNotExist if there is no such file, class, requirement or required point;
-// ErrNoExec if it is no helper; ErrPermission for a wrong checksum; ErrInvalid for a wrong name, property or order; ErrIncompatible for another protocol, API
-// generation or version than asked; ErrTimeout; ErrClosed after Shutdown.
+// Errors: ErrExist if a helper of that name is loaded; ErrNotExist if there is no such file, class or required point, and for what a
+// builtin requires that is none; ErrNoExec if it is no helper; ErrPermission for a wrong checksum, a builtin that is disabled, and a
+// requirement that may not be autoloaded; ErrInvalid for a wrong name, property or order, and too many requirements; ErrIncompatible for
+// another protocol, API generation or version than asked; ErrDeadlock for requirements that go in a circle; ErrTooManyLinks if they go
+// too deep; ErrTimeout; ErrClosed after Shutdown.
 func (h *Host) Load(ctx context.Context, spec shared.HelperSpec, opts LoadOptions) error {
 	if err := spec.Validate(); err != nil {
 		return err
@@ -47,221 +43,248 @@ func (h *Host) Load(ctx context.Context, spec shared.HelperSpec, opts LoadOption
 		return err
 	}
 	defer done()
-	named := spec.Name != ""
-	if err := h.find(&spec, opts.Dial != nil); err != nil {
-		return err
-	}
-	source := shared.SourceFilesys
-	if spec.Load == shared.LoadBoot {
-		source = shared.SourceBoot
-	}
-	hp := h.newHelper(spec, source)
-	if err := h.reserve(hp); err != nil {
-		return err
-	}
-	if err = h.load(ctx, hp, named, opts); err != nil {
-		h.withdraw(hp)
-		hp.log.Debug("load failed", "error", err)
+	_, err = h.load(ctx, spec, opts.loading())
+	if err != nil {
+		h.publish(Event{Type: EventLoadFailed, Helper: spec.Name, Message: err.Error()})
 	}
 	return err
 }
 
-// find fills in the spec's command and, for a command without a name, a provisional name.
-func (h *Host) find(spec *shared.HelperSpec, running bool) error {
-	if spec.Name == "" {
-		spec.Name = strings.TrimSuffix(filepath.Base(spec.Command[0]), ".exe")
-		if shared.ValidateName("", spec.Name) != nil {
-			spec.Name = "unnamed"
-		}
-	}
-	if running {
-		return nil
-	}
-	command := spec.Command
-	if len(command) == 0 {
-		command = []string{spec.Name}
-	}
-	if strings.ContainsRune(command[0], '/') || filepath.IsAbs(command[0]) {
-		spec.Command = command
-		return nil
-	}
-	for _, dir := range h.cfg.HelperPath {
-		path := filepath.Join(dir, command[0])
-		if runtime.GOOS == "windows" && filepath.Ext(path) == "" {
-			path += ".exe"
-		}
-		if _, err := os.Stat(path); err == nil {
-			spec.Command = append([]string{path}, command[1:]...)
-			return nil
-		} else if !errors.Is(err, os.ErrNotExist) {
-			return shared.ErrPermission.Errorf("looking for helper %q: %w", command[0], err)
-		}
-	}
-	return shared.ErrNotExist.Errorf("no helper %q on the helper path (%s)%s", command[0], strings.Join(h.cfg.HelperPath, ", "),
-		shared.DidYouMean(command[0], h.onPath()))
+func (o *LoadOptions) loading() *loading {
+	return &loading{force: o.Force, classes: o.Classes, properties: o.Properties, noAutoload: o.NoAutoload, dial: o.Dial}
 }
 
-// onPath returns the names of the files on the helper path, for a suggestion.
-func (h *Host) onPath() []string {
-	var names []string
-	for _, dir := range h.cfg.HelperPath {
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			continue
-		}
-		for _, e := range entries {
-			names = append(names, strings.TrimSuffix(e.Name(), ".exe"))
-		}
-	}
-	return names
+// loading is one load: what was asked for, and how it came about.
+type loading struct {
+	force      bool
+	classes    []shared.Class
+	properties map[string]any
+	noAutoload bool
+	dial       Dialer
+
+	auto     bool         // no operator asked for it
+	demanded bool         // it was an object, or a run
+	parent   *helper      // cannot go on before this load has ended; nil: nobody in the registry
+	depth    int          // how many requirements deep
+	brought  []*helper    // what was loaded because of this load, in that order
+	claimed  shared.State // of the entry, before; "": it is new
 }
 
-// reserve enters a helper under its name, so that nobody else loads it meanwhile.
-func (h *Host) reserve(hp *helper) error {
+// load loads a helper by whomever it is asked for.
+func (h *Host) load(ctx context.Context, spec shared.HelperSpec, l *loading) (*helper, error) {
+	hp, err := h.enter(ctx, spec, l)
+	if err != nil {
+		return nil, err
+	}
+	return hp, h.bring(ctx, hp, spec.Name != "", l)
+}
+
+// enter finds out who is meant by a spec and enters a load of it: from then on the name is taken. It waits for one that is just leaving.
+// What it returns must go on with bring.
+func (h *Host) enter(ctx context.Context, spec shared.HelperSpec, l *loading) (*helper, error) {
+	f := &face{spec: spec, overrides: l.properties, force: l.force, narrowed: l.classes}
+	named := f.spec.Name != ""
+	if !named {
+		f.spec.Name = provisionalName(f.spec.Command[0])
+	}
+	for {
+		hp, leaving, err := h.tryEnter(f, named, l)
+		if leaving == nil {
+			return hp, err
+		}
+		if err := h.await(ctx, l.parent, leaving); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// tryEnter is enter but for the waiting: it returns whom to wait for.
+func (h *Host) tryEnter(f *face, named bool, l *loading) (hp, leaving *helper, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return errClosed()
+		return nil, nil, errClosed()
 	}
-	if err := h.vacantLocked(hp.name); err != nil {
-		return err
+	hp = h.findLocked(f.spec.Name)
+	switch {
+	case hp == nil:
+		hp = h.newcomerLocked(f, named, l)
+	case hp.state == shared.StateDraining && hp.op != nil:
+		return nil, hp, nil
+	case hp.op == nil && (hp.state == shared.StatePrimed || hp.state == shared.StateDisabled && l.force):
+		l.claimed = hp.state
+		hp.claimLocked(f)
+	default:
+		return nil, nil, hp.occupiedLocked()
 	}
+	// No circle can come of this: nobody waits yet for what was not under way.
+	if err := h.dependLocked(l.parent, hp); err != nil {
+		return nil, nil, err
+	}
+	hp.beginLocked(l.depth)
+	return hp, nil, nil
+}
+
+// newcomerLocked puts a helper into the registry.
+func (h *Host) newcomerLocked(f *face, named bool, l *loading) *helper {
+	source := shared.SourceFilesys
+	if f.spec.Load == shared.LoadBoot {
+		source = shared.SourceBoot
+	}
+	b := h.offered[f.spec.Name]
+	if b != nil && named && l.dial == nil && len(f.spec.Command) == 0 {
+		source = shared.SourceBuiltin
+	} else {
+		b = nil
+	}
+	hp := h.newHelper(f, source)
+	hp.builtin = b
 	h.nextID++
 	hp.id = h.nextID
 	h.helpers = append(h.helpers, hp)
-	return nil
+	return hp
 }
 
-// vacantLocked returns ErrExist if there is a helper of that name.
-func (h *Host) vacantLocked(name string) error {
-	switch hp := h.findLocked(name); {
-	case hp == nil:
-		return nil
+// claimLocked makes a primed helper, or a disabled builtin, one that is being loaded. What the configuration says of a primed one stays.
+func (hp *helper) claimLocked(f *face) {
+	claimed := *hp.face.Load()
+	claimed.force = claimed.force || f.force
+	claimed.narrowed = f.narrowed
+	if len(f.overrides) > 0 {
+		claimed.overrides = f.overrides
+	}
+	hp.face.Store(&claimed)
+	hp.state = shared.StateStarting
+}
+
+// occupiedLocked says why a name that is taken cannot be loaded.
+func (hp *helper) occupiedLocked() error {
+	switch {
+	case hp.state == shared.StateDisabled:
+		return shared.ErrPermission.Errorf("builtin %q is disabled: only a forced load brings it back", hp.name)
 	case hp.state == shared.StateFailed:
-		return shared.ErrExist.Errorf("helper %q is loaded already, but it has failed: unload it first (%s)", name, hp.lastErr)
+		return shared.ErrExist.Errorf("helper %q is loaded already, but it has failed: unload it first (%s)", hp.name, hp.lastErr)
+	case hp.state == shared.StateStarting || hp.state == shared.StatePrimed:
+		return shared.ErrExist.Errorf("helper %q is being loaded already", hp.name)
 	default:
-		return shared.ErrExist.Errorf("helper %q is loaded already", name)
+		return shared.ErrExist.Errorf("helper %q is loaded already", hp.name)
 	}
 }
 
-// rename gives a helper the name it says it has.
-func (h *Host) rename(hp *helper, name string) error {
+// bring loads a helper that enter has entered, and ends that operation. Named tells whether its name was asked for, or guessed from its
+// file.
+func (h *Host) bring(ctx context.Context, hp *helper, named bool, l *loading) error {
+	err := h.bringUp(ctx, hp, named, l)
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	if hp.name == name {
-		return nil
-	}
-	if err := h.vacantLocked(name); err != nil {
-		return err
-	}
-	hp.name, hp.log = name, h.log.Named(name)
-	return nil
-}
-
-// withdraw takes a helper out again, with all it held.
-func (h *Host) withdraw(hp *helper) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.helpers = slices.DeleteFunc(h.helpers, func(x *helper) bool { return x == hp })
-	for _, r := range hp.requires {
-		r.dependants = slices.DeleteFunc(r.dependants, func(x *helper) bool { return x == hp })
-		r.wakeIdleLocked()
-	}
-	hp.requires = nil
-}
-
-// load does what Load promises for a helper that is entered. Named tells whether its name was asked for, or guessed from its file.
-func (h *Host) load(ctx context.Context, hp *helper, named bool, opts LoadOptions) error {
-	start, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
-	defer cancel()
-	in, info, err := h.meet(start, hp, named, opts.Dial)
 	if err != nil {
-		return err
+		hp.failure = err
+		h.unenterLocked(hp, l)
 	}
-	if err = h.initialise(start, in, info, opts); err != nil {
-		err = in.why(err)
-		in.abort()
-		return err
+	hp.endLocked()
+	h.independLocked(l.parent, hp)
+	h.mu.Unlock()
+	if err != nil {
+		hp.log.Debug("load failed", "error", err)
+		h.rollBack(ctx, l.brought)
+		l.brought = nil
 	}
-	hp.inst.Store(in)
-	if err = h.activate(hp); err != nil {
-		_ = in.finish(start, h.cfg.StopTimeout, true) // the load has failed already, and this helper goes whatever it says
+	return err
+}
+
+// bringUp does what bring promises, but leaves the registry's entry of a load that failed to it.
+func (h *Host) bringUp(ctx context.Context, hp *helper, named bool, l *loading) error {
+	if hp.builtin != nil {
+		return h.bringUpBuiltin(ctx, hp, l)
+	}
+	in := hp.inst.Load() // of a primed helper
+	if in == nil {
+		var err error
+		if in, err = h.meet(ctx, hp, named, l.dial); err != nil {
+			return err
+		}
+	}
+	if err := h.initialise(ctx, in, l); err != nil {
+		return in.giveUp(err)
+	}
+	if err := h.activate(in, l); err != nil {
+		// The load has failed already, and this helper goes whatever it says.
+		start, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
+		defer cancel()
+		_ = in.finish(start, h.cfg.StopTimeout, true)
 		return errors.Join(err, in.stop(start, h.cfg.StopTimeout))
 	}
-	hp.log.Info("loaded", "version", hp.info.Version, "pid", in.end.PID(), "sha256", in.end.SHA256())
+	hp.log.Info("loaded", "version", in.face.info.Version, "pid", in.end.PID(), "sha256", in.end.SHA256())
 	return nil
 }
 
-// meet starts a helper and asks what it is. One whose name was only guessed is started anew if it says that it has another, so that its
-// log has one name from the first line on.
-func (h *Host) meet(ctx context.Context, hp *helper, named bool, dialer Dialer) (*instance, *shared.Modinfo, error) {
-	for {
-		in, err := h.start(ctx, hp, dialer, 1)
-		if err != nil {
-			return nil, nil, err
-		}
-		info, err := in.describe(ctx)
-		if err == nil && info.Name == hp.name {
-			return in, info, nil
-		}
-		if err == nil && named {
-			err = shared.ErrInvalid.Errorf("the helper asked for is %q, but it says its name is %q", hp.name, info.Name)
-		}
-		if err == nil {
-			err = h.rename(hp, info.Name)
-		}
-		if err != nil {
-			err = in.why(err)
-		}
-		in.abort()
-		if err != nil {
-			return nil, nil, err
-		}
-		named = true
+// giveUp ends an instance that has not come into use and returns why, in the words of its exit if it has exited.
+func (in *instance) giveUp(err error) error {
+	err = in.why(err)
+	in.abort()
+	return err
+}
+
+// unenterLocked undoes enter.
+func (h *Host) unenterLocked(hp *helper, l *loading) {
+	if l.claimed != shared.StateDisabled {
+		h.withdrawLocked(hp)
+		return
+	}
+	hp.state = shared.StateDisabled
+	hp.unrequireLocked()
+}
+
+// withdrawLocked takes a helper out of the registry, with all it held.
+func (h *Host) withdrawLocked(hp *helper) {
+	h.helpers = slices.DeleteFunc(h.helpers, func(x *helper) bool { return x == hp })
+	hp.unrequireLocked()
+	if in := hp.inst.Load(); in != nil {
+		h.endHoldsLocked(in)
 	}
 }
 
-// initialise holds what a helper says of itself against what was asked for, and has it initialise itself.
-func (h *Host) initialise(ctx context.Context, in *instance, info *shared.Modinfo, opts LoadOptions) error {
+// rollBack unloads what a load has brought that came to nothing, the last first, unless somebody else needs it by now.
+func (h *Host) rollBack(ctx context.Context, brought []*helper) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.StopTimeout)
+	defer cancel()
+	for _, hp := range slices.Backward(brought) {
+		if err := h.unload(ctx, hp, unloading{unreferenced: true}); err != nil {
+			hp.log.Debug("stays, though the load that brought it has failed", "error", err)
+		}
+	}
+}
+
+// initialise loads what a helper requires, and has it initialise itself.
+func (h *Host) initialise(ctx context.Context, in *instance, l *loading) error {
 	hp := in.helper
-	if err := checkVersions(hp, info, opts.Force); err != nil {
-		return err
+	if in.face.info.API != shared.APIGeneration {
+		hp.log.Warn("forced load of a helper built for another API generation", "helper_api", in.face.info.API, "host_api", shared.APIGeneration)
 	}
-	if err := checkHooks(hp, info); err != nil {
-		return err
-	}
-	classes, err := narrow(info, hp.spec.Classes, opts.Classes)
+	props, err := in.face.properties()
 	if err != nil {
 		return err
 	}
-	props := map[string]any{}
-	for _, from := range []map[string]any{hp.spec.Config, opts.Properties} {
-		for k, v := range from {
-			props[k] = v
-		}
-	}
-	if props, err = shared.CheckProperties(info.Properties, props); err != nil {
+	if err := h.requireAll(ctx, hp, in.face, l); err != nil {
 		return err
 	}
-	h.mu.Lock()
-	hp.info, hp.classes = *info, classes
-	for _, r := range slices.Concat(info.Requires, hp.spec.Requires) {
-		if !slices.Contains(hp.requireNames, r.Name) {
-			hp.requireNames = append(hp.requireNames, r.Name)
-		}
-	}
-	h.mu.Unlock()
-	if err := h.require(hp); err != nil {
-		return err
-	}
-	_, err = in.session.Request(ctx, &wire.ControlToHelper{Body: &wire.ControlToHelper_Init{Init: &wire.InitRequest{
-		HelperId: uint32(hp.id), Incarnation: in.number, Config: wire.PropertiesToProto(props), BudgetUs: budget(ctx),
+	return in.init(ctx, props)
+}
+
+// init has the helper initialise itself, within what is left of the time for its start.
+func (in *instance) init(ctx context.Context, props map[string]any) error {
+	ctx, cancel := context.WithTimeout(ctx, max(in.host.cfg.StartTimeout-in.startTook, minInit))
+	defer cancel()
+	_, err := in.session.Request(ctx, &wire.ControlToHelper{Body: &wire.ControlToHelper_Init{Init: &wire.InitRequest{
+		HelperId: uint32(in.helper.id), Incarnation: in.number, Config: wire.PropertiesToProto(props), BudgetUs: budget(ctx),
 	}}})
 	if err != nil {
 		return wrap(err, "Init")
 	}
 	return nil
 }
+
+// minInit is what Init gets of the time for a start, however long the process took to come up.
+const minInit = 100 * time.Millisecond
 
 // wrap says which request of the host an error answers, and keeps its sentinel.
 func wrap(err error, request string) error {
@@ -280,101 +303,31 @@ func budget(ctx context.Context) uint64 {
 	return uint64(max(time.Until(deadline), 0) / time.Microsecond)
 }
 
-// checkVersions holds API generation and version against what host and spec want.
-func checkVersions(hp *helper, info *shared.Modinfo, force bool) error {
-	if info.API != shared.APIGeneration {
-		if !force {
-			return shared.ErrIncompatible.Errorf("%s was built for API generation %d, this host has %d", info.Name, info.API, shared.APIGeneration)
-		}
-		hp.log.Warn("forced load of a helper built for another API generation", "helper_api", info.API, "host_api", shared.APIGeneration)
-	}
-	return meets(info.Name, info.Version, hp.spec.Version)
-}
-
-// checkHooks holds the spec's words on hooks against the hooks that there are.
-func checkHooks(hp *helper, info *shared.Modinfo) error {
-	var points []string
-	for _, hook := range info.Hooks {
-		points = append(points, string(hook.Point))
-	}
-	for _, hook := range hp.spec.Hooks {
-		if !slices.Contains(points, string(hook.Point)) {
-			return shared.ErrInvalid.Errorf("%s has no hook on %s; it hooks %s", hp.name, hook.Point, strings.Join(points, ", "))
-		}
-	}
-	return nil
-}
-
-// meets checks a version against a constraint, if there is one.
-func meets(name, have, constraint string) error {
-	if constraint == "" {
-		return nil
-	}
-	want, err := version.NewConstraint(constraint)
-	if err != nil {
-		return shared.ErrInvalid.Errorf("version constraint %q: %w", constraint, err)
-	}
-	v, err := version.NewVersion(have)
-	if err != nil {
-		return shared.ErrIncompatible.Errorf("%s has version %q, which cannot be held against %q: %w", name, have, constraint, err)
-	}
-	if !want.Check(v) {
-		return shared.ErrIncompatible.Errorf("%s has version %s, %q is asked for", name, have, constraint)
-	}
-	return nil
-}
-
-// narrow returns the classes the helper shall follow. One asked for and not declared is ErrNotExist.
-func narrow(info *shared.Modinfo, asked ...[]shared.Class) ([]shared.Class, error) {
-	classes := info.Classes
-	for _, want := range asked {
-		if len(want) == 0 {
-			continue
-		}
-		for _, c := range want {
-			if !slices.Contains(info.Classes, c) {
-				return nil, shared.ErrNotExist.Errorf("%s does not follow class %q, only %v", info.Name, string(c), info.Classes)
-			}
-		}
-		classes = want
-	}
-	return classes, nil
-}
-
-// require takes a reference on each helper that must be active first.
-func (h *Host) require(hp *helper) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, r := range slices.Concat(hp.info.Requires, hp.spec.Requires) {
-		other := h.findLocked(r.Name)
-		if other == nil || other.state != shared.StateActive {
-			return shared.ErrNotExist.Errorf("%s requires %s, which is not active", hp.name, r.Name)
-		}
-		if err := meets(r.Name, other.info.Version, r.Constraint); err != nil {
-			return err
-		}
-		if !slices.Contains(hp.requires, other) {
-			hp.requires = append(hp.requires, other)
-			other.dependants = append(other.dependants, hp)
-		}
-	}
-	return nil
-}
-
 // activate binds the hooks of a helper that is initialised, all or none.
-func (h *Host) activate(hp *helper) error {
+func (h *Host) activate(in *instance, l *loading) error {
+	hp := in.helper
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return errClosed()
 	}
-	if in := hp.inst.Load(); in != nil && in.dead() != nil {
+	if in.dead() != nil {
 		return shared.ErrHelperGone.Errorf("%s has died before it was active: %w", hp.name, in.dead())
 	}
+	hp.face.Store(in.face)
+	hp.inst.Store(in)
 	if err := hp.bindLocked(); err != nil {
 		return err
 	}
+	h.activeLocked(hp, l)
+	return nil
+}
+
+// activeLocked notes that a helper's hooks are bound.
+func (h *Host) activeLocked(hp *helper, l *loading) {
 	hp.state = shared.StateActive
 	h.generation++
-	return nil
+	hp.beginLifeLocked(l)
+	h.disarmLocked(hp.name)
+	h.publish(hp.loadedEventLocked())
 }

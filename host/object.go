@@ -28,6 +28,11 @@ func (v *Vnet) NewObject(ctx context.Context, classes ...shared.Class) (*osd.Obj
 		}
 	}
 	h := v.host
+	for _, b := range h.awaitDemands(ctx, classes) {
+		if err := b.verdict(); err != nil {
+			return nil, err
+		}
+	}
 	births, err := h.claim(classes)
 	if err != nil {
 		return nil, err
@@ -41,8 +46,7 @@ func (v *Vnet) NewObject(ctx context.Context, classes ...shared.Class) (*osd.Obj
 			slots = append(slots, b.slot)
 			continue
 		}
-		if hhook.Decide(b.kind, b.policy, b.out.Cause) == shared.Closed {
-			err = b.out.Cause.Err().Errorf("%s could not follow the object (%s): %w", b.helper.name, b.out.Cause, b.out.Err)
+		if err = b.verdict(); err != nil {
 			break
 		}
 		b.helper.log.Debug("object is not followed", "object", id, "cause", b.out.Cause, "error", b.out.Err)
@@ -59,11 +63,20 @@ func (v *Vnet) NewObject(ctx context.Context, classes ...shared.Class) (*osd.Obj
 
 // birth is one helper's part in the making of an object.
 type birth struct {
-	helper *helper
+	helper *helper // nil: it is not loaded
+	name   string
 	kind   hhook.Kind
 	policy hhook.Policy
 	slot   *osd.Slot
 	out    hhook.Outcome
+}
+
+// verdict returns an error if a failure means that the object is not to be.
+func (b *birth) verdict() error {
+	if hhook.Decide(b.kind, b.policy, b.out.Cause) == shared.Closed {
+		return b.out.Cause.Err().Errorf("%s could not follow the object (%s): %w", b.name, b.out.Cause, b.out.Err)
+	}
+	return nil
 }
 
 // stillborn reports whether the helper does not follow the object.
@@ -78,10 +91,10 @@ func (h *Host) claim(classes []shared.Class) ([]birth, error) {
 	}
 	var births []birth
 	for _, hp := range h.helpers {
-		if !hp.bound || !hp.follows(classes) {
+		if !hp.bound || !hp.face.Load().follows(classes) {
 			continue
 		}
-		b := birth{helper: hp}
+		b := birth{helper: hp, name: hp.name}
 		b.kind, b.policy = hp.objectPolicyLocked()
 		hp.objects++
 		births = append(births, b)
@@ -111,10 +124,11 @@ func (h *Host) bear(ctx context.Context, id uint64, births []birth) {
 		if b.helper.builtin != nil {
 			b.slot = osd.NewSlot(b.helper.id, nil, nil)
 		}
-		if osdInfo := &b.helper.info.OSD; osdInfo.HasTemplate {
+		osdInfo := &b.helper.face.Load().info.OSD
+		if osdInfo.HasTemplate {
 			b.helper.commit(b.slot, osdInfo.Template, &b.out)
 		}
-		if b.helper.info.OSD.HasNew && b.out.Cause == shared.CauseNone {
+		if osdInfo.HasNew && b.out.Cause == shared.CauseNone {
 			asked.Go(func() { b.out = b.helper.ask(ctx, id, b.slot, wire.CallKind_CALL_KIND_NEW, deadline) })
 		}
 	}
@@ -126,7 +140,7 @@ func (hp *helper) ask(ctx context.Context, id uint64, slot *osd.Slot, kind wire.
 	o := osd.NewObject(id, "", nil, nil, nil)
 	t := &remote{helper: hp}
 	inv := hhook.Invocation{Object: o, Slot: slot, Deadline: deadline}
-	return t.call(ctx, &inv, kind, cmp.Or(hp.spec.Timeout, shared.DefaultTimeout))
+	return t.call(ctx, &inv, kind, cmp.Or(hp.face.Load().spec.Timeout, shared.DefaultTimeout))
 }
 
 // unbear undoes the making of an object that failed.
@@ -142,7 +156,7 @@ func (h *Host) unbear(ctx context.Context, id uint64, births []birth) {
 
 // free tells a helper that wants to know that a slot ends.
 func (h *Host) free(ctx context.Context, id uint64, hp *helper, slot *osd.Slot) {
-	if !hp.info.OSD.HasFree {
+	if !hp.face.Load().info.OSD.HasFree {
 		return
 	}
 	if in := hp.inst.Load(); in == nil || in.dead() != nil {

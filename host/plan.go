@@ -1,8 +1,16 @@
 package host
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
 
+	"github.com/khelp/khelp/host/internal/launch"
 	"github.com/khelp/khelp/shared"
 )
 
@@ -27,15 +35,325 @@ type Change struct {
 	Err       error    // of Reconfigure: why the step was not made
 }
 
-// Plan says what Reconfigure would do, and does nothing.
-func (h *Host) Plan(specs []shared.HelperSpec) ([]Change, error) { panic("unwritten") }
-
-// Reconfigure makes another set of helpers the configured one and brings what is loaded in line with it: each step is made as a whole or
-// not at all, and the result tells which. An invalid spec is an error, and nothing has changed.
-func (h *Host) Reconfigure(ctx context.Context, specs []shared.HelperSpec) ([]Change, error) {
-	panic("unwritten")
+// Plan says what Reconfigure would do, and does nothing. The errors are Configure's for specs that are wrong.
+func (h *Host) Plan(specs []shared.HelperSpec) ([]Change, error) {
+	next, err := catalogueOf(specs)
+	if err != nil {
+		return nil, err
+	}
+	steps := h.steps(specs, next)
+	changes := make([]Change, len(steps))
+	for i := range steps {
+		changes[i] = steps[i].Change
+	}
+	return changes, nil
 }
 
-// Restart starts another process for a helper, which takes over object by object between calls if the old one is healthy; references,
-// hooks, configuration and committed data stay. If the new one cannot take over, the old one stays as it was and the error says why.
-func (h *Host) Restart(ctx context.Context, name string) error { panic("unwritten") }
+// Reconfigure makes another set of helpers the configured one and brings what is loaded in line with it: who is configured no more leaves,
+// a helper whose process must be another is replaced object by object, others change under their hooks, and what is to be there from the
+// start is loaded. Each step is made as a whole or not at all, and the result tells which; one that was not made is planned again the
+// next time. An invalid spec is an error, and nothing has changed. It is ErrBusy while another Reconfigure is under way.
+func (h *Host) Reconfigure(ctx context.Context, specs []shared.HelperSpec) ([]Change, error) {
+	next, err := catalogueOf(specs)
+	if err != nil {
+		return nil, err
+	}
+	ctx, done, err := h.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	if err := h.beginChange(); err != nil {
+		return nil, err
+	}
+	defer h.endChange()
+	steps := h.steps(specs, next)
+	faces, failed := h.demandFaces(ctx, specs)
+	before := h.setCatalogue(next, faces)
+	h.take(ctx, steps)
+	for _, f := range failed {
+		steps = blame(steps, f)
+	}
+	h.keepOld(before, steps)
+	changes := make([]Change, len(steps))
+	for i := range steps {
+		changes[i] = steps[i].Change
+	}
+	return changes, nil
+}
+
+func (h *Host) beginChange() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.changing {
+		return shared.ErrBusy.Errorf("another change of the configuration is under way")
+	}
+	h.changing = true
+	return nil
+}
+
+func (h *Host) endChange() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.changing = false
+}
+
+// setCatalogue makes specs the configured ones and returns those before.
+func (h *Host) setCatalogue(next map[string]shared.HelperSpec, faces []*face) map[string]shared.HelperSpec {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before := h.catalogue
+	h.catalogue = next
+	h.setDemandsLocked(faces)
+	return before
+}
+
+// blame enters the failure of a helper that loads on demand and could not be described.
+func blame(steps []step, f *BootError) []step {
+	for i := range steps {
+		if steps[i].Helper == f.Helper {
+			steps[i].Err = errors.Join(steps[i].Err, f.Err)
+			return steps
+		}
+	}
+	return append(steps, step{Change: Change{Helper: f.Helper, Action: ChangeUpdate, Reason: "it loads on demand", Err: f.Err}})
+}
+
+// keepOld has the old spec stand for what was not changed, so that the next plan shows it again.
+func (h *Host) keepOld(before map[string]shared.HelperSpec, steps []step) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range steps {
+		if s := &steps[i]; s.Err != nil {
+			h.catalogue = maps.Clone(h.catalogue)
+			if old, was := before[s.Helper]; was {
+				h.catalogue[s.Helper] = old
+			} else {
+				delete(h.catalogue, s.Helper)
+			}
+		}
+	}
+}
+
+// step is a change with what it takes to make it.
+type step struct {
+	Change
+	helper *helper // nil: not loaded
+	spec   shared.HelperSpec
+}
+
+// steps compares what is configured and loaded with another configuration. They come in the order in which they are made: whoever leaves,
+// dependants first, then what changes, in the order of the new configuration.
+func (h *Host) steps(specs []shared.HelperSpec, next map[string]shared.HelperSpec) []step {
+	sums := h.sums(specs)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	steps := h.leavingLocked(next)
+	for _, spec := range specs {
+		old, was := h.catalogue[spec.Name]
+		hp := h.findLocked(spec.Name)
+		c := Change{Helper: spec.Name}
+		switch {
+		case hp == nil && spec.Load != shared.LoadManual && spec.Load != shared.LoadDemand:
+			c.Action, c.Reason = ChangeLoad, "it is not loaded"
+			if !was {
+				c.Reason = "it is new"
+			}
+		case hp == nil && !was:
+			c.Action, c.Reason = ChangeUpdate, "it is new, and not loaded at the start"
+		case hp == nil:
+			c.Action, c.Reason = difference(&old, &spec)
+			if c.Action != "" {
+				c.Action = ChangeUpdate // of the configuration only
+			}
+		default:
+			have := hp.face.Load().spec
+			c.Action, c.Reason = difference(&have, &spec)
+			if in := hp.inst.Load(); c.Action != ChangeRestart && in != nil && sums[spec.Name] != "" && in.end.SHA256() != "" && in.end.SHA256() != sums[spec.Name] {
+				c.Action, c.Reason = ChangeRestart, "its program is another"
+			}
+		}
+		if c.Action != "" {
+			steps = append(steps, step{Change: c, helper: hp, spec: spec})
+		}
+	}
+	return steps
+}
+
+// leavingLocked returns the steps for helpers that are configured no more.
+func (h *Host) leavingLocked(next map[string]shared.HelperSpec) []step {
+	var steps []step
+	leaves := map[string]bool{}
+	for name := range h.catalogue {
+		_, stays := next[name]
+		leaves[name] = !stays
+	}
+	for _, hp := range h.dependantsFirstLocked() {
+		if !leaves[hp.name] {
+			continue
+		}
+		leaves[hp.name] = false // told
+		c := Change{Helper: hp.name, Action: ChangeUnload, Reason: "it is not configured any more", BlockedBy: hp.holdersLocked()}
+		c.BlockedBy = slices.DeleteFunc(c.BlockedBy, func(who string) bool { // they leave before
+			return slices.ContainsFunc(steps, func(s step) bool { return s.Helper == who && len(s.BlockedBy) == 0 })
+		})
+		if hp.builtin != nil {
+			c.Reason = "it is not configured any more; a builtin is disabled"
+		}
+		steps = append(steps, step{Change: c, helper: hp})
+	}
+	for _, name := range slices.Sorted(maps.Keys(leaves)) {
+		if leaves[name] {
+			steps = append(steps, step{Change: Change{Helper: name, Action: ChangeUpdate, Reason: "it is not configured any more, and not loaded"}})
+		}
+	}
+	return steps
+}
+
+// sums returns the sums of the programs that specs name now, where a process runs of which that can be asked.
+func (h *Host) sums(specs []shared.HelperSpec) map[string]string {
+	out := map[string]string{}
+	for i := range specs {
+		h.mu.Lock()
+		hp := h.findLocked(specs[i].Name)
+		runs := hp != nil && hp.inst.Load() != nil
+		h.mu.Unlock()
+		if !runs {
+			continue
+		}
+		if command, err := h.command(&specs[i]); err == nil {
+			if sum, err := launch.Sum(command[0]); err == nil {
+				out[specs[i].Name] = sum
+			}
+		}
+	}
+	return out
+}
+
+// difference says what the change of a spec takes, and why: the most that any part of it takes.
+func difference(old, spec *shared.HelperSpec) (ChangeAction, string) {
+	for _, part := range []struct {
+		action ChangeAction
+		name   string
+		same   bool
+	}{
+		{ChangeRestart, "command", slices.Equal(old.Command, spec.Command)},
+		{ChangeRestart, "sha256", strings.EqualFold(old.SHA256, spec.SHA256)},
+		{ChangeRestart, "version", old.Version == spec.Version},
+		{ChangeRestart, "env", maps.Equal(old.Env, spec.Env)},
+		{ChangeRestart, "config", reflect.DeepEqual(nonEmpty(old.Config), nonEmpty(spec.Config))},
+		{ChangeRestart, "classes", slices.Equal(old.Classes, spec.Classes)},
+		{ChangeRestart, "requires", slices.Equal(old.Requires, spec.Requires)},
+		{ChangeRestart, "limits", old.Limits == spec.Limits},
+		{ChangeReorder, "order", sameOrders(old, spec)},
+		{ChangeUpdate, "timeout", old.Timeout == spec.Timeout},
+		{ChangeUpdate, "on_failure", old.OnFailure == spec.OnFailure && maps.Equal(old.OnCause, spec.OnCause)},
+		{ChangeUpdate, "hook", sameHooks(old.Hooks, spec.Hooks)},
+		{ChangeUpdate, "load", loadWhen(old) == loadWhen(spec)},
+		{ChangeUpdate, "autounload", old.Autounload == spec.Autounload && old.AutounloadAfter == spec.AutounloadAfter},
+	} {
+		if !part.same {
+			return part.action, part.name + " has changed"
+		}
+	}
+	return "", ""
+}
+
+func nonEmpty(m map[string]any) map[string]any {
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+}
+
+// loadWhen takes a helper that was loaded by hand for one that is to be.
+func loadWhen(spec *shared.HelperSpec) shared.LoadWhen { return cmp.Or(spec.Load, shared.LoadBoot) }
+
+func sameOrders(old, spec *shared.HelperSpec) bool {
+	for _, hooks := range [][]shared.HookSpec{old.Hooks, spec.Hooks} {
+		for _, hook := range hooks {
+			if old.Hook(hook.Point).Order != spec.Hook(hook.Point).Order {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+func sameHooks(old, hooks []shared.HookSpec) bool {
+	return slices.EqualFunc(old, hooks, func(a, b shared.HookSpec) bool {
+		return a.Point == b.Point && a.Timeout == b.Timeout && a.OnFailure == b.OnFailure && a.Required == b.Required && maps.Equal(a.OnCause, b.OnCause)
+	})
+}
+
+// take makes the steps and notes in each what became of it.
+func (h *Host) take(ctx context.Context, steps []step) {
+	var loads []*step
+	for i := range steps {
+		s := &steps[i]
+		switch {
+		case s.Action == ChangeLoad:
+			loads = append(loads, s)
+		case s.helper == nil:
+		case s.Action == ChangeUnload:
+			s.Err = h.unload(ctx, s.helper, unloading{disable: true})
+		case s.Action == ChangeRestart && s.helper.builtin == nil:
+			s.Err = h.replace(ctx, s.helper, func(f *face) { f.spec = s.spec })
+		case s.Action == ChangeRestart:
+			s.Err = h.reinit(ctx, s.helper, s.spec)
+		default:
+			s.Err = h.update(s.helper, s.spec)
+		}
+	}
+	specs := make([]shared.HelperSpec, len(loads))
+	for i, s := range loads {
+		specs[i] = s.spec
+	}
+	for _, failed := range h.LoadAll(ctx, specs) {
+		for _, s := range loads {
+			if s.Helper == failed.Helper {
+				s.Err = failed.Err
+			}
+		}
+	}
+}
+
+// update changes what can change under a helper that runs.
+func (h *Host) update(hp *helper, spec shared.HelperSpec) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case !slices.Contains(h.helpers, hp):
+		return h.notLoadedLocked(hp.name)
+	case hp.op != nil:
+		return shared.ErrBusy.Errorf("%s is %s", hp.name, hp.doingLocked())
+	}
+	before := hp.face.Load()
+	next := *before
+	next.spec = spec
+	if err := checkHooks(&spec, &next.info); err != nil {
+		return err
+	}
+	hp.face.Store(&next)
+	if hp.bound {
+		if err := hp.rebindLocked(); err != nil {
+			hp.face.Store(before)
+			return err
+		}
+	}
+	hp.after = hp.stayLocked(time.Now())
+	h.kick()
+	return nil
+}
+
+// reinit gives a builtin other properties: it is taken out and brought back, for it has no process that could take over.
+func (h *Host) reinit(ctx context.Context, hp *helper, spec shared.HelperSpec) error {
+	if err := h.unload(ctx, hp, unloading{disable: true}); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.helpers = slices.DeleteFunc(h.helpers, func(x *helper) bool { return x == hp })
+	h.mu.Unlock()
+	_, err := h.load(ctx, spec, &loading{force: true})
+	return err
+}

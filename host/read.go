@@ -44,6 +44,12 @@ func (h *Host) Stat(ctx context.Context, name string) (Stat, error) {
 
 // figures asks a helper for its own figures. One that does not answer has none.
 func (hp *helper) figures(ctx context.Context) map[string]float64 {
+	if hp.builtin != nil {
+		if hp.builtin.Stat == nil {
+			return nil
+		}
+		return shown(hp.builtin.Stat())
+	}
 	in := hp.inst.Load()
 	if in == nil || in.dead() != nil {
 		return nil
@@ -83,17 +89,21 @@ func (hp *helper) statLocked() HelperStat {
 	for _, b := range hp.bindings {
 		addCounts(&sum, b.hook.Stats().Read())
 	}
+	f := hp.face.Load()
 	st := HelperStat{
-		Name: hp.name, Version: hp.info.Version, ID: hp.id, State: hp.state, Classes: hp.classes, Source: hp.source,
-		Refs: hp.refsLocked(), Flags: hp.flags(),
+		Name: hp.name, Version: f.info.Version, ID: hp.id, State: hp.state, Classes: f.classes, Source: hp.source,
+		Refs: hp.refsLocked(), Flags: hp.flags(f), Restarts: hp.restarts,
 		Objects: hp.objects, ObjectBytes: hp.bytes.Load(), FreesSkipped: hp.freesSkipped.Load(),
 		Calls: sum.Calls, Committed: sum.Committed, Missed: sum.Missed, Skipped: sum.Skipped,
-		LastError: hp.lastErr,
+		Autoloaded: hp.autoloaded, AutounloadAt: hp.unloadAtLocked(), LastError: hp.lastErr,
+	}
+	if hp.state == shared.StateDisabled {
+		st.Refs = -1
 	}
 	for _, r := range hp.requires {
 		st.Requires = append(st.Requires, r.name)
 	}
-	for _, hook := range hp.info.Hooks {
+	for _, hook := range hp.hooksLocked() {
 		st.Hooks = append(st.Hooks, hook.Point)
 	}
 	if hp.builtin != nil {
@@ -112,14 +122,19 @@ func (hp *helper) statLocked() HelperStat {
 }
 
 // flags are what modstat would show beside a helper.
-func (hp *helper) flags() []string {
+func (hp *helper) flags(f *face) []string {
 	var flags []string
-	if hp.info.NeedsOSD {
-		flags = append(flags, "osd")
-	}
-	for _, hook := range hp.info.Hooks {
-		if hook.MaySleep {
-			return append(flags, "may_sleep")
+	for _, flag := range []struct {
+		set  bool
+		name string
+	}{
+		{f.info.NeedsOSD, "osd"},
+		{slices.ContainsFunc(f.info.Hooks, func(hook shared.HookInfo) bool { return hook.MaySleep }), "may_sleep"},
+		{hp.autoloaded, "auto"},
+		{f.force, "force"},
+	} {
+		if flag.set {
+			flags = append(flags, flag.name)
 		}
 	}
 	return flags
@@ -188,9 +203,9 @@ func objectStat(o *osd.Object, only shared.HelperID, byID map[shared.HelperID]*h
 		if hp == nil || only != 0 && only != slot.Helper() {
 			continue
 		}
-		data := slot.Bytes()
+		data, info := slot.Bytes(), &hp.face.Load().info
 		st.Slots = append(st.Slots, SlotStat{
-			Helper: hp.name, Version: hp.info.Version, Bytes: len(data), Values: hp.info.OSD.Schema.Values(data),
+			Helper: hp.name, Version: info.Version, Bytes: len(data), Values: info.OSD.Schema.Values(data),
 		})
 	}
 	st.Forwarded = o.Forwarded()

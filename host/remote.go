@@ -16,8 +16,25 @@ import (
 // remote is a hook in another process.
 type remote struct {
 	helper  *helper
-	index   uint32
+	hook    shared.HookInfo
+	born    *instance // whose index the hook's is
 	mutable bool
+}
+
+// indexIn returns the number that a process has for the hook's function: another one's may differ, if its program is another. It reports
+// false if there is no such function any more.
+func (t *remote) indexIn(in *instance) (uint32, bool) {
+	if t.born == in || t.born == nil {
+		return t.hook.Index, true
+	}
+	t.helper.host.mu.Lock()
+	defer t.helper.host.mu.Unlock()
+	for _, info := range in.hooks {
+		if info.Point == t.hook.Point && string(info.UData) == string(t.hook.UData) {
+			return info.Index, true
+		}
+	}
+	return 0, false
 }
 
 // weightUnit is how many bytes of context take as much of a helper's room as one call.
@@ -75,7 +92,7 @@ func (t *remote) call(ctx context.Context, inv *hhook.Invocation, kind wire.Call
 	}
 	c := newChain(t.helper, slot)
 	c.sync = true
-	q := queued{inv: *inv, kind: kind, hook: t.index, weight: t.helper.weight(inv.Context), target: t}
+	q := queued{inv: *inv, kind: kind, weight: t.helper.weight(inv.Context), target: t}
 	q.timeout = min(timeout, time.Until(inv.Deadline))
 	q.inv.Context = nil
 	c.calls = append(c.calls, q)
@@ -145,7 +162,7 @@ func (t *remote) Queue(ctx context.Context, inv *hhook.Invocation) {
 		return
 	}
 	msg := inv.Context
-	q := queued{inv: *inv, hook: t.index, timeout: inv.Hook.Timeout, weight: t.helper.weight(msg), target: t}
+	q := queued{inv: *inv, timeout: inv.Hook.Timeout, weight: t.helper.weight(msg), target: t}
 	q.inv.Context = nil
 	slot := t.slot(inv)
 	if slot != nil && !serialOf(slot).put(q, msg) {
@@ -165,13 +182,28 @@ func (c *chain) send(msg []byte) lane.Ticket {
 
 // submit sends the chain to the helper's present incarnation, or fails it if there is none.
 func (c *chain) submit() lane.Ticket {
-	in, failed := c.helper.alive()
+	in, failed := c.helper.lease()
 	if failed.Cause != shared.CauseNone {
 		c.Fail(0, failed.Cause, failed.Err)
 		return lane.Ticket{}
 	}
+	ticket, err := c.submitTo(in)
+	in.sending.RUnlock()
+	if err != nil {
+		c.Fail(0, shared.CauseNotLoaded, err)
+	}
+	return ticket
+}
+
+// submitTo sends the chain to an incarnation that is leased. The error is that it has a call for which there is no function there; then
+// nothing is sent.
+func (c *chain) submitTo(in *instance) (lane.Ticket, error) {
+	calls, err := c.laneCalls(in)
+	if err != nil {
+		return lane.Ticket{}, err
+	}
 	c.inst = in
-	out := lane.Chain{Calls: c.laneCalls(), Handler: c}
+	out := lane.Chain{Calls: calls, Handler: c}
 	if obj := c.calls[0].inv.Object; obj != nil {
 		out.Object = obj.ID()
 	}
@@ -181,7 +213,7 @@ func (c *chain) submit() lane.Ticket {
 		out.HasData = len(out.Data) > 0 || c.calls[0].kind != wire.CallKind_CALL_KIND_NEW
 	}
 	c.sent = time.Now()
-	return in.lane.Submit(&out)
+	return in.lane.Submit(&out), nil
 }
 
 // Reply ends call i.
@@ -262,7 +294,7 @@ func (t *remote) accept(slot *osd.Slot, kind wire.CallKind, r *wire.ReplyView) h
 		return hhook.Failed(shared.CauseBadReply, shared.ErrBadReply.Errorf("a new context in the reply, but the hook point is not mutable"))
 	case r.HasContext && len(r.Context) > shared.MaxContext:
 		return hhook.Failed(shared.CauseBadReply, shared.ErrTooLarge.Errorf("a new context of %d bytes, the limit is %d", len(r.Context), shared.MaxContext))
-	case kind == wire.CallKind_CALL_KIND_NEW && !r.HasData && !t.helper.info.OSD.HasTemplate:
+	case kind == wire.CallKind_CALL_KIND_NEW && !r.HasData && !t.helper.face.Load().info.OSD.HasTemplate:
 		return hhook.Failed(shared.CauseBadReply, shared.ErrBadReply.Errorf("New made no data"))
 	}
 	out := hhook.Outcome{}

@@ -9,6 +9,7 @@ import (
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/internal/lane"
 	"github.com/khelp/khelp/host/osd"
+	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )
 
@@ -32,7 +33,6 @@ type serial struct {
 type queued struct {
 	inv      hhook.Invocation // without its context
 	kind     wire.CallKind
-	hook     uint32
 	timeout  time.Duration
 	off, len int           // of the context in the buffer
 	weight   int64         // of its place in the instance's room
@@ -142,11 +142,15 @@ func (s *serial) moveLocked(c *chain) {
 }
 
 // laneCalls returns the chain's calls as the lane wants them.
-func (c *chain) laneCalls() []lane.Call {
+func (c *chain) laneCalls(in *instance) ([]lane.Call, error) {
 	c.wire = c.wire[:0]
 	for i := range c.calls {
 		q := &c.calls[i]
-		c.wire = append(c.wire, lane.Call{Kind: q.kind, Hook: q.hook, Context: c.buf[q.off : q.off+q.len], Timeout: q.timeout})
+		index, ok := q.target.indexIn(in)
+		if !ok {
+			return nil, shared.ErrNotExist.Errorf("%s has no hook on %s any more", c.helper.name, q.target.hook.Point)
+		}
+		c.wire = append(c.wire, lane.Call{Kind: q.kind, Hook: index, Context: c.buf[q.off : q.off+q.len], Timeout: q.timeout})
 	}
-	return c.wire
+	return c.wire, nil
 }

@@ -14,16 +14,16 @@ import (
 type UnloadOptions struct {
 	// Wait is how long to wait for references to be dropped. 0: not at all.
 	Wait time.Duration
-	// Disable takes a builtin out, which nothing else does; only a forced load brings it back.
+	// Disable takes a builtin out, which nothing else does; only a forced load brings it back. For other helpers it changes nothing.
 	Disable bool
 }
 
 // Unload takes a helper out: modctl(MODCTL_UNLOAD) and khelp_deregister_helper. Its hooks leave the heads (they are skipped from then
 // on, not failed), calls under way are drained, and the helper is asked to finish; if it refuses, the hooks go back to their old places
-// and the error is ErrBusy with its reason. A helper that does not answer is ended all the same.
+// and the error is ErrBusy with its reason. A helper that does not answer is ended all the same. Whom it required is not unloaded.
 //
-// Errors: ErrNotExist; ErrBusy, which says who holds it, while objects or other helpers do, for a builtin, and while another load or
-// unload of the helper is under way.
+// Errors: ErrNotExist; ErrBusy, which says who holds it, while objects or other helpers or holds do, for a builtin that is not to be
+// disabled, and while another operation on the helper is under way.
 func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) error {
 	ctx, done, err := h.begin(ctx)
 	if err != nil {
@@ -35,9 +35,33 @@ func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) erro
 			return err
 		}
 	}
-	hp, was, err := h.beginUnload(name)
+	h.mu.Lock()
+	hp := h.findLocked(name)
+	if hp == nil {
+		defer h.mu.Unlock()
+		return h.notLoadedLocked(name)
+	}
+	h.mu.Unlock()
+	return h.unload(ctx, hp, unloading{disable: opts.Disable})
+}
+
+// unloading is how an unload came about.
+type unloading struct {
+	disable      bool // a builtin may be taken out
+	unreferenced bool // nobody asked for this helper by name: it goes only if it is in nobody's way
+}
+
+// unload takes a helper out by whomever that is asked for.
+func (h *Host) unload(ctx context.Context, hp *helper, u unloading) error {
+	was, err := h.beginUnload(hp, u)
 	if err != nil {
 		return err
+	}
+	defer h.endOperation(hp)
+	if was == shared.StatePrimed {
+		hp.inst.Load().abort()
+		h.remove(hp)
+		return nil
 	}
 	if err := h.drain(ctx, hp); err != nil {
 		h.resume(hp, was)
@@ -47,30 +71,50 @@ func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) erro
 		h.resume(hp, was)
 		return err
 	}
-	err = h.remove(ctx, hp)
+	if hp.builtin != nil {
+		h.disable(hp)
+		return nil
+	}
+	err = hp.inst.Load().stop(ctx, h.cfg.StopTimeout)
+	h.remove(hp)
 	hp.log.Info("unloaded")
 	return err
 }
 
 // beginUnload has the hooks of a helper that nobody holds passed over.
-func (h *Host) beginUnload(name string) (*helper, shared.State, error) {
+func (h *Host) beginUnload(hp *helper, u unloading) (shared.State, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	hp := h.findLocked(name)
 	switch {
-	case hp == nil:
-		return nil, "", h.notLoadedLocked(name)
-	case hp.builtin != nil:
-		return nil, "", shared.ErrBusy.Errorf("%s is builtin", name)
-	case hp.state != shared.StateActive && hp.state != shared.StateFailed:
-		return nil, "", shared.ErrBusy.Errorf("%s is %s", name, hp.state)
+	case !slices.Contains(h.helpers, hp):
+		return "", h.notLoadedLocked(hp.name)
+	case hp.builtin != nil && (!u.disable || hp.state == shared.StateDisabled):
+		return "", shared.ErrBusy.Errorf("%s is builtin%s", hp.name, hp.disabledLocked())
+	case hp.op != nil:
+		return "", shared.ErrBusy.Errorf("%s is %s", hp.name, hp.doingLocked())
 	case hp.refsLocked() > 0:
-		return nil, "", shared.ErrBusy.Errorf("held by %s", hp.heldByLocked())
+		return "", shared.ErrBusy.Errorf("held by %s", hp.heldByLocked())
 	}
 	was := hp.state
 	hp.state = shared.StateDraining
+	hp.beginLocked(0)
 	hp.suspendLocked()
-	return hp, was, nil
+	return was, nil
+}
+
+func (hp *helper) disabledLocked() string {
+	if hp.state == shared.StateDisabled {
+		return " and disabled already"
+	}
+	return ", which can only be disabled"
+}
+
+// doingLocked says what is under way on a helper.
+func (hp *helper) doingLocked() string {
+	if hp.isActiveLocked() {
+		return "being replaced"
+	}
+	return string(hp.state)
 }
 
 // resume makes a helper active again whose unload was refused.
@@ -139,6 +183,9 @@ func (h *Host) drain(ctx context.Context, hp *helper) error {
 // fini asks the helper to finish. One that is dead, or dies of it, has; one that does not answer has had its chance, or it could never
 // be unloaded; one that says no is ErrBusy, unless it is forced.
 func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
+	if hp.builtin != nil {
+		return hp.finiBuiltin(ctx, h.cfg.StopTimeout, force)
+	}
 	in, none := hp.alive()
 	if none.Cause != shared.CauseNone {
 		return nil
@@ -170,23 +217,24 @@ func (in *instance) finish(ctx context.Context, limit time.Duration, force bool)
 	return err
 }
 
-// remove ends the helper's process and forgets the helper.
-func (h *Host) remove(ctx context.Context, hp *helper) error {
-	var err error
-	if in := hp.inst.Load(); in != nil {
-		err = in.stop(ctx, h.cfg.StopTimeout)
-	}
+// remove forgets a helper whose process has ended. One that is loaded on demand may be demanded again from then on.
+func (h *Host) remove(hp *helper) {
 	h.mu.Lock()
-	hp.unbindLocked()
+	hp.unbindLocked(h.armLocked(hp))
 	h.mu.Unlock()
 	for _, o := range h.objects.All() {
 		o.Forget(hp.id)
 	}
-	h.withdraw(hp)
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	in := hp.inst.Load()
+	h.withdrawLocked(hp)
 	h.generation++
-	h.mu.Unlock()
-	return err
+	e := Event{Type: EventUnloaded, Helper: hp.name}
+	if in != nil {
+		e.Incarnation = in.number
+	}
+	h.publish(e)
 }
 
 // end ends a helper at shutdown, whatever holds it.
@@ -196,24 +244,25 @@ func (h *Host) end(ctx context.Context, hp *helper) error {
 		h.mu.Unlock()
 		return nil
 	}
+	was := hp.state
 	hp.state = shared.StateDraining
 	hp.suspendLocked()
 	h.mu.Unlock()
-	if hp.builtin != nil {
-		err := h.drain(ctx, hp)
-		h.mu.Lock()
-		hp.unbindLocked()
-		h.mu.Unlock()
-		h.withdraw(hp)
-		return err
-	}
-	if ctx.Err() == nil {
+	var errs []error
+	if was != shared.StatePrimed && (hp.builtin != nil || ctx.Err() == nil) {
 		if err := h.drain(ctx, hp); err != nil {
 			hp.log.Warn("calls under way are cut", "error", err)
+			if hp.builtin != nil {
+				errs = append(errs, err)
+			}
 		}
 		_ = h.fini(ctx, hp, true) // with force there is no refusal
 	}
-	return h.remove(ctx, hp)
+	if in := hp.inst.Load(); in != nil {
+		errs = append(errs, in.stop(ctx, h.cfg.StopTimeout))
+	}
+	h.remove(hp)
+	return errors.Join(errs...)
 }
 
 // failed is told by an instance that it is of no more use.
@@ -221,9 +270,17 @@ func (h *Host) failed(in *instance) {
 	hp := in.helper
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.endHoldsLocked(in)
+	if hp.inst.Load() != in {
+		return // it never came into use, or another has taken over
+	}
 	hp.lastErr = in.err.Error()
-	if hp.state == shared.StateActive {
+	switch hp.state {
+	case shared.StateActive:
 		hp.state = shared.StateFailed
 		hp.log.Error("helper is gone", "pid", in.end.PID(), "error", in.err)
+		h.publish(Event{Type: EventFailed, Helper: hp.name, Incarnation: in.number, Cause: shared.CauseCrash, Message: hp.lastErr})
+	case shared.StatePrimed:
+		hp.log.Error("primed helper is gone", "pid", in.end.PID(), "error", in.err)
 	}
 }

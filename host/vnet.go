@@ -82,7 +82,7 @@ func (v *Vnet) RegisterHead(point shared.HookPoint, opts hhook.Options) (*hhook.
 		if !hp.bound {
 			continue
 		}
-		b := bindings{hp, hp.newHooks(head)}
+		b := bindings{hp, hp.newHooksLocked(head)}
 		if err := head.Add(b.hooks...); err != nil {
 			return nil, err
 		}
@@ -91,6 +91,7 @@ func (v *Vnet) RegisterHead(point shared.HookPoint, opts hhook.Options) (*hhook.
 		}
 		bound = append(bound, b)
 	}
+	h.addStandInsLocked(head)
 	for _, b := range bound {
 		for _, hook := range b.hooks {
 			b.helper.bindings = append(b.helper.bindings, binding{head, hook})
@@ -123,6 +124,9 @@ func (v *Vnet) unregister(head *hhook.Head) {
 	delete(v.heads, head.Point())
 	for _, hp := range h.helpers {
 		hp.dropHeadLocked(head)
+	}
+	for _, d := range h.demands {
+		delete(d.hooks, head)
 	}
 }
 
@@ -163,6 +167,7 @@ func (v *Vnet) Close(ctx context.Context) error {
 	var errs []error
 	for _, head := range left {
 		h.log.Warn("hook head leaked", "point", string(head.Point()), "vnet", v.name, "refs", head.Refs())
+		h.publish(Event{Type: EventLeaked, Point: head.Point(), Message: "still registered when its vnet was closed" + head.In()})
 		errs = append(errs, head.Destroy(ctx))
 	}
 	return errors.Join(errs...)

@@ -64,6 +64,14 @@ func (h *Head) Point() shared.HookPoint { return h.point }
 // Vnet returns the vnet the head stands in.
 func (h *Head) Vnet() string { return h.vnet }
 
+// In returns " in vnet NAME" for sentences, or nothing for the default vnet.
+func (h *Head) In() string {
+	if h.vnet == "" {
+		return ""
+	}
+	return " in vnet " + h.vnet
+}
+
 // Options returns what the head was registered with, defaults filled in.
 func (h *Head) Options() Options { return h.opts }
 
@@ -123,6 +131,39 @@ func (h *Head) Add(hooks ...*Hook) error {
 			hook.seq, hook.point = h.added, h.point
 		}
 		list = append(list, hook)
+	}
+	sorted, err := sortHooks(list)
+	if err != nil {
+		return err
+	}
+	h.setLocked(sorted)
+	return nil
+}
+
+// Replace puts other hooks in the place of some, in one step: a run has either these or those. The errors are those of Add; then nothing
+// has changed. A Successor takes over the place of the hook it succeeds, and whether that was suspended.
+func (h *Head) Replace(old, hooks []*Hook) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return shared.ErrClosed.Errorf("hook point %s is closed", h.point)
+	}
+	list := slices.DeleteFunc(h.Hooks(), func(x *Hook) bool { return slices.Contains(old, x) })
+	for _, hook := range hooks {
+		if slices.ContainsFunc(list, hook.same) {
+			return shared.ErrExist.Errorf("%s has hook %d on %s already", hook.Helper, hook.Index, h.point)
+		}
+		list = append(list, hook)
+	}
+	for _, hook := range hooks {
+		if i := slices.IndexFunc(old, func(x *Hook) bool { return x.stats == hook.stats }); i >= 0 {
+			hook.seq, hook.suspended = old[i].seq, old[i].suspended
+		}
+		if hook.seq == 0 {
+			h.added++
+			hook.seq = h.added
+		}
+		hook.point = h.point
 	}
 	sorted, err := sortHooks(list)
 	if err != nil {

@@ -30,7 +30,9 @@ type Invocation struct {
 	Out      Outcome     // what became of it, after Call
 	Scratch  any         // what some Target left for whoever is called next; may be of any type
 
-	snap *snapshot // held by a queued invocation until Done
+	snap       *snapshot // held by a queued invocation until Done
+	redirected bool
+	skipped    bool // Redirect has counted it
 }
 
 // invocations are used again, so that a run allocates nothing: they are large enough for copies to cost more than a builtin hook.
@@ -40,6 +42,7 @@ var invocations = sync.Pool{New: func() any { return new(Invocation) }}
 func (inv *Invocation) recycle() {
 	inv.Hook, inv.Object, inv.Slot, inv.Context, inv.snap = nil, nil, nil, nil, nil
 	inv.Out = Outcome{}
+	inv.redirected, inv.skipped = false, false
 	invocations.Put(inv)
 }
 
@@ -49,6 +52,7 @@ func (inv *Invocation) aim(s *snapshot, i int) bool {
 	hook := s.hooks[i]
 	if inv.Hook != nil {
 		inv.Out, inv.Slot = Outcome{}, nil
+		inv.redirected, inv.skipped = false, false
 	}
 	inv.Hook = hook
 	if inv.Object != nil {
@@ -61,9 +65,27 @@ func (inv *Invocation) aim(s *snapshot, i int) bool {
 	return true
 }
 
+// Redirect turns the invocation of a hook into that of another on the same head, which is counted in its stead: for a Target that finds
+// out only when it is called who is to be called. It reports false if the other has no data on the object and needs some; then that has
+// been counted, and there is nobody to call.
+func (inv *Invocation) Redirect(to *Hook) bool {
+	inv.Hook, inv.Slot, inv.redirected = to, nil, true
+	if inv.Object != nil {
+		inv.Slot = inv.Object.Slot(to.ID)
+	}
+	if to.NeedsOSD && inv.Slot == nil {
+		to.stats.skip()
+		inv.skipped = true
+		return false
+	}
+	return true
+}
+
 // Done ends a queued invocation: the Target calls it once, with how long the helper took, or 0 if that is not known.
 func (inv *Invocation) Done(out Outcome, took time.Duration) {
-	inv.Hook.stats.end(out.Cause, took)
+	if !inv.skipped {
+		inv.Hook.stats.end(out.Cause, took)
+	}
 	inv.snap.release()
 }
 
@@ -103,17 +125,20 @@ type Hook struct {
 	suspended bool             // protected by the head's mu
 	point     shared.HookPoint // set when it is first added to a head
 	seq       uint64           // and its place among those added; the head's mu protects it
-	stats     Stats
+	stats     *Stats
 }
 
 // NewHook returns a hook that can be added to one head.
-func NewHook(cfg HookConfig) *Hook { return &Hook{HookConfig: cfg} }
+func NewHook(cfg HookConfig) *Hook { return &Hook{HookConfig: cfg, stats: new(Stats)} }
+
+// Successor returns a hook that goes on counting where h has got to, for Replace.
+func (h *Hook) Successor(cfg HookConfig) *Hook { return &Hook{HookConfig: cfg, stats: h.stats} }
 
 // Point returns the point of the head that the hook has been added to.
 func (h *Hook) Point() shared.HookPoint { return h.point }
 
 // Stats returns the hook's counters.
-func (h *Hook) Stats() *Stats { return &h.stats }
+func (h *Hook) Stats() *Stats { return h.stats }
 
 // same reports whether two hooks are the same function of the same helper with the same udata.
 func (h *Hook) same(other *Hook) bool {

@@ -42,6 +42,15 @@ func (s *Stats) Read() Counts {
 	return c
 }
 
+// Calls returns how many calls have ended: committed and missed.
+func (s *Stats) Calls() uint64 {
+	n := s.committed.Load()
+	for i := range s.missed {
+		n += s.missed[i].Load()
+	}
+	return n
+}
+
 func (s *Stats) skip() { s.skipped.Add(1) }
 
 // end counts one call. A duration of 0 was not measured.

@@ -86,6 +86,20 @@ type Ticket struct{ seq uint64 }
 // has been told of the end, or is just being told.
 func (s *Stream) Abandon(t Ticket) bool { return t.seq != 0 && s.table.abandon(t.seq) }
 
+// Drain waits until no chain is unanswered, as long as ctx allows. New ones are not kept out.
+func (s *Stream) Drain(ctx context.Context) error {
+	idle := s.table.whenIdle()
+	if idle == nil {
+		return nil
+	}
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return shared.ErrTimeout.Errorf("calls are still unanswered: %w", context.Cause(ctx))
+	}
+}
+
 // Counts returns the replies that fitted nothing.
 func (s *Stream) Counts() Counts { return s.table.read() }
 

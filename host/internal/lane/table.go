@@ -19,6 +19,7 @@ type table struct {
 	cause   shared.Cause // why it was closed
 	err     error
 	counts  Counts
+	idle    chan struct{}  // closed when no chain is unanswered; nil: nobody waits for that
 	telling sync.WaitGroup // runs of expire that call handlers; none begins once closed is set
 }
 
@@ -107,6 +108,23 @@ func (t *table) freeLocked(index uint32) {
 		e.gen = 1
 	}
 	t.free = append(t.free, index)
+	if t.idle != nil && len(t.free) == len(t.entries) {
+		close(t.idle)
+		t.idle = nil
+	}
+}
+
+// whenIdle returns a channel that is closed when no chain is unanswered, or nil if none is.
+func (t *table) whenIdle() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.free) == len(t.entries) {
+		return nil
+	}
+	if t.idle == nil {
+		t.idle = make(chan struct{})
+	}
+	return t.idle
 }
 
 // claim finds whose reply a sequence number is. If the chain has calls left its place is marked busy until settle; else the place is

@@ -60,6 +60,16 @@ func openImage(ctx context.Context, path, want string) (*image, error) {
 	return img, nil
 }
 
+// Sum returns the hex sum of a program's file as it is now: what a helper that is started from it will have.
+func Sum(path string) (string, error) {
+	img, err := openImage(context.Background(), path, "")
+	if err != nil {
+		return "", err
+	}
+	defer img.close()
+	return img.sum(context.Background())
+}
+
 // hash computes the sum and ends early when ctx does.
 func (img *image) hash(ctx context.Context) {
 	defer close(img.hashed)

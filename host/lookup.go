@@ -1,0 +1,60 @@
+package host
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/khelp/khelp/shared"
+)
+
+// provisionalName is the name under which a program is entered until it has said its own.
+func provisionalName(program string) string {
+	name := strings.TrimSuffix(filepath.Base(program), ".exe")
+	if shared.ValidateName("", name) != nil {
+		return "unnamed"
+	}
+	return name
+}
+
+// command finds the program of a spec and returns it with its arguments. A name is looked for on the helper path.
+func (h *Host) command(spec *shared.HelperSpec) ([]string, error) {
+	command := spec.Command
+	if len(command) == 0 {
+		command = []string{spec.Name}
+	}
+	if strings.ContainsRune(command[0], '/') || filepath.IsAbs(command[0]) {
+		return command, nil
+	}
+	for _, dir := range h.cfg.HelperPath {
+		path := filepath.Join(dir, command[0])
+		if runtime.GOOS == "windows" && filepath.Ext(path) == "" {
+			path += ".exe"
+		}
+		if _, err := os.Stat(path); err == nil {
+			return append([]string{path}, command[1:]...), nil
+		} else if !errors.Is(err, os.ErrNotExist) {
+			return nil, shared.ErrPermission.Errorf("looking for helper %q: %w", command[0], err)
+		}
+	}
+	return nil, shared.ErrNotExist.Errorf("no helper %q on the helper path (%s)%s", command[0], strings.Join(h.cfg.HelperPath, ", "),
+		shared.DidYouMean(command[0], slices.Concat(h.onPath(), h.offeredNames())))
+}
+
+// onPath returns the names of the files on the helper path, for a suggestion.
+func (h *Host) onPath() []string {
+	var names []string
+	for _, dir := range h.cfg.HelperPath {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, e := range entries {
+			names = append(names, strings.TrimSuffix(e.Name(), ".exe"))
+		}
+	}
+	return names
+}

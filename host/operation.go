@@ -1,0 +1,129 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/khelp/khelp/shared"
+)
+
+// operation is a load, an unload or a replacement under way on a helper. There is one at a time. It ends by itself: every step of it has
+// a deadline.
+type operation struct {
+	depth int           // how many requirements deep a load is
+	done  chan struct{} // closed when it has ended
+}
+
+// beginLocked enters an operation on a helper that has none.
+func (hp *helper) beginLocked(depth int) { hp.op = &operation{depth: depth, done: make(chan struct{})} }
+
+// endLocked ends what beginLocked began.
+func (hp *helper) endLocked() {
+	close(hp.op.done)
+	hp.op = nil
+	hp.host.kick()
+}
+
+func (h *Host) endOperation(hp *helper) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	hp.endLocked()
+}
+
+// waits are who cannot go on before an operation on whom has ended. As helpers load one another in their Init, and wait for what others
+// have begun, circles are looked for here, where all of them are seen, and not along one load.
+type waits map[*helper][]*helper
+
+// pathLocked returns the helpers from one to another, each waiting for the next, or nil.
+func (w waits) path(from, to *helper) []*helper {
+	seen := map[*helper]bool{}
+	var visit func(*helper) []*helper
+	visit = func(at *helper) []*helper {
+		if at == to {
+			return []*helper{at}
+		}
+		if seen[at] {
+			return nil
+		}
+		seen[at] = true
+		for _, next := range w[at] {
+			if rest := visit(next); rest != nil {
+				return append([]*helper{at}, rest...)
+			}
+		}
+		return nil
+	}
+	return visit(from)
+}
+
+// dependLocked enters that hp, unless it is nil, cannot go on before the operation on other has ended. If other waits for hp already, that
+// is ErrDeadlock with the circle. Undo it with independLocked.
+func (h *Host) dependLocked(hp, other *helper) error {
+	if hp == nil {
+		return nil
+	}
+	if path := h.waits.path(other, hp); path != nil {
+		var names []string
+		for _, x := range path {
+			names = append(names, x.name)
+		}
+		return shared.ErrDeadlock.Errorf("the requirements go in a circle: %s", strings.Join(append(names, other.name), " → "))
+	}
+	h.waits[hp] = append(h.waits[hp], other)
+	return nil
+}
+
+func (h *Host) independLocked(hp, other *helper) {
+	if hp == nil {
+		return
+	}
+	if i := slices.Index(h.waits[hp], other); i >= 0 {
+		h.waits[hp] = slices.Delete(h.waits[hp], i, i+1)
+	}
+	if len(h.waits[hp]) == 0 {
+		delete(h.waits, hp)
+	}
+}
+
+func (h *Host) independ(hp, other *helper) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.independLocked(hp, other)
+}
+
+// await waits until the operation under way on other, if there is one, has ended, on behalf of hp; nil stands for somebody who is no
+// helper.
+func (h *Host) await(ctx context.Context, hp, other *helper) error {
+	h.mu.Lock()
+	op := other.op
+	if op == nil {
+		h.mu.Unlock()
+		return nil
+	}
+	err := h.dependLocked(hp, other)
+	h.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	defer h.independ(hp, other)
+	select {
+	case <-op.done:
+		return nil
+	case <-ctx.Done():
+		return ended(ctx, "waiting for "+other.name)
+	}
+}
+
+// ended returns why a context has ended, as a sentinel.
+func ended(ctx context.Context, doing string) error {
+	err := context.Cause(ctx)
+	if sentinel := (*shared.Error)(nil); errors.As(err, &sentinel) {
+		return err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return shared.ErrTimeout.Errorf("%s: %w", doing, err)
+	}
+	return shared.ErrCanceled.Errorf("%s: %w", doing, err)
+}

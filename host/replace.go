@@ -1,0 +1,270 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/khelp/khelp/host/hhook"
+	"github.com/khelp/khelp/shared"
+)
+
+// Restart starts another process for a helper, which takes over object by object between calls if the old one is healthy; references,
+// hooks, configuration and committed data stay, and what the old one added or held at run time ends with it. If the new one cannot take
+// over, the old one stays as it was and the error says why.
+//
+// Errors: those of Load; ErrNotExist if no such helper is loaded; ErrBusy for a builtin, and while another operation is under way;
+// ErrIncompatible if objects hold data of another version than the new process keeps.
+func (h *Host) Restart(ctx context.Context, name string) error {
+	ctx, done, err := h.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	h.mu.Lock()
+	hp := h.findLocked(name)
+	if hp == nil {
+		defer h.mu.Unlock()
+		return h.notLoadedLocked(name)
+	}
+	h.mu.Unlock()
+	return h.replace(ctx, hp, func(*face) {})
+}
+
+// replace puts another process in the place of a helper's, with what change makes of its face.
+func (h *Host) replace(ctx context.Context, hp *helper, change func(*face)) error {
+	was, err := h.beginReplace(hp)
+	if err != nil {
+		return err
+	}
+	in, err := h.succeed(ctx, hp, change)
+	var old *instance
+	h.mu.Lock()
+	switch {
+	case err != nil:
+		hp.state = was
+		if cur := hp.inst.Load(); cur != nil && cur.dead() != nil {
+			hp.state = shared.StateFailed
+		}
+	default:
+		old, err = h.takeOverLocked(hp, in, was)
+	}
+	hp.endLocked()
+	h.mu.Unlock()
+	if err != nil {
+		if in != nil {
+			in.abort()
+		}
+		return err
+	}
+	hp.log.Info("replaced", "version", in.face.info.Version, "incarnation", in.number, "pid", in.end.PID(), "sha256", in.end.SHA256())
+	if old != nil {
+		h.retire(ctx, old)
+	}
+	return nil
+}
+
+func (h *Host) beginReplace(hp *helper) (shared.State, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	was := hp.state
+	switch {
+	case !slices.Contains(h.helpers, hp):
+		return "", h.notLoadedLocked(hp.name)
+	case hp.builtin != nil:
+		return "", shared.ErrBusy.Errorf("%s is builtin and has no process", hp.name)
+	case hp.op != nil:
+		return "", shared.ErrBusy.Errorf("%s is %s", hp.name, hp.doingLocked())
+	case was != shared.StateActive && was != shared.StateFailed:
+		return "", shared.ErrBusy.Errorf("%s is %s", hp.name, was)
+	}
+	if was == shared.StateFailed {
+		hp.state = shared.StateRestarting
+	}
+	hp.beginLocked(0)
+	return was, nil
+}
+
+// succeed starts, describes and initialises the process that is to take over. What it requires in addition is loaded and held.
+func (h *Host) succeed(ctx context.Context, hp *helper, change func(*face)) (*instance, error) {
+	next := *hp.face.Load()
+	change(&next)
+	old := hp.inst.Load()
+	start, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
+	defer cancel()
+	in, info, err := h.introduce(start, hp, &next, nil, old.number+1)
+	if err != nil {
+		return nil, err
+	}
+	if info.Name != hp.name {
+		return nil, in.giveUp(misnamed(hp.name, info.Name))
+	}
+	if in.face, err = next.described(info); err != nil {
+		return nil, in.giveUp(err)
+	}
+	if err := h.compatible(hp, info); err != nil {
+		return nil, in.giveUp(err)
+	}
+	h.mu.Lock()
+	held := slices.Clone(hp.requires)
+	h.mu.Unlock()
+	l := &loading{force: next.force}
+	if err := h.initialise(ctx, in, l); err != nil {
+		err = in.giveUp(err)
+		h.mu.Lock()
+		h.endHoldsLocked(in)
+		for _, r := range slices.Clone(hp.requires) {
+			if !slices.Contains(held, r) {
+				hp.unlinkLocked(r)
+			}
+		}
+		h.mu.Unlock()
+		h.rollBack(ctx, l.brought)
+		return nil, err
+	}
+	return in, nil
+}
+
+// compatible refuses a process that would not understand the data that objects hold.
+func (h *Host) compatible(hp *helper, info *shared.Modinfo) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	have := hp.face.Load().info
+	switch {
+	case hp.objects == 0 || !have.NeedsOSD:
+		return nil
+	case !info.NeedsOSD:
+		return shared.ErrIncompatible.Errorf("%d objects hold data of %s, and version %s keeps none", hp.objects, hp.name, info.Version)
+	case have.OSD.DataVersion != info.OSD.DataVersion:
+		return shared.ErrIncompatible.Errorf("%d objects hold data of version %d, %s %s has version %d",
+			hp.objects, have.OSD.DataVersion, hp.name, info.Version, info.OSD.DataVersion)
+	}
+	return nil
+}
+
+// takeOverLocked makes a process the helper's and returns the one before, if that is to be ended. From here on each object's next call goes
+// to the new one; what is under way ends where it is.
+func (h *Host) takeOverLocked(hp *helper, in *instance, was shared.State) (old *instance, err error) {
+	if h.closed {
+		return nil, errClosed()
+	}
+	if in.dead() != nil {
+		hp.state = was
+		return nil, shared.ErrHelperGone.Errorf("the new process of %s has died before it took over: %w", hp.name, in.dead())
+	}
+	old = hp.inst.Load()
+	before := hp.face.Load()
+	hp.face.Store(in.face)
+	hp.inst.Store(in)
+	if err := hp.rebindLocked(); err != nil {
+		hp.face.Store(before)
+		hp.inst.Store(old)
+		hp.state = was
+		return nil, err
+	}
+	for _, r := range slices.Clone(hp.requires) {
+		if !slices.Contains(in.face.requireNames(), r.name) {
+			hp.unlinkLocked(r)
+		}
+	}
+	hp.state, hp.lastErr = shared.StateActive, ""
+	hp.restarts++
+	h.generation++
+	h.publish(Event{Type: EventReplaced, Helper: hp.name, Incarnation: in.number, Message: "version " + in.face.info.Version})
+	return old, nil
+}
+
+// rebindLocked puts the hooks that the helper has now in the place of those that it had, on all heads or none. They go on counting where
+// those had got to.
+func (hp *helper) rebindLocked() error {
+	type change struct {
+		head     *hhook.Head
+		old, new []*hhook.Hook
+	}
+	var done []change
+	var next []binding
+	var failed error
+	hp.host.eachHeadLocked(func(head *hhook.Head) {
+		c := change{head: head, old: hp.hooksOn(head)}
+		c.new = hp.successorsLocked(head, c.old)
+		if failed != nil || len(c.old)+len(c.new) == 0 {
+			return
+		}
+		if err := head.Replace(c.old, c.new); errors.Is(err, shared.ErrClosed) {
+			return
+		} else if err != nil {
+			failed = err
+			return
+		}
+		done = append(done, c)
+		for _, hook := range c.new {
+			next = append(next, binding{head, hook})
+		}
+	})
+	if failed == nil {
+		failed = hp.missingLocked(next)
+	}
+	if failed != nil {
+		for _, c := range done {
+			_ = c.head.Replace(c.new, c.old) // they stood there a moment ago
+		}
+		return failed
+	}
+	for _, b := range hp.bindings {
+		if !slices.ContainsFunc(next, func(n binding) bool { return n.hook.Stats() == b.hook.Stats() }) {
+			hp.gone = append(hp.gone, b.hook)
+		}
+	}
+	hp.sumUp()
+	hp.bindings, hp.bound = next, true
+	return nil
+}
+
+func (hp *helper) hooksOn(head *hhook.Head) []*hhook.Hook {
+	var hooks []*hhook.Hook
+	for _, b := range hp.bindings {
+		if b.head == head {
+			hooks = append(hooks, b.hook)
+		}
+	}
+	return hooks
+}
+
+// successorsLocked returns the hooks that the helper has for a head now, each going on from the one that was the same function.
+func (hp *helper) successorsLocked(head *hhook.Head, old []*hhook.Hook) []*hhook.Hook {
+	hooks := hp.newHooksLocked(head)
+	var used []*hhook.Hook
+	for i, hook := range hooks {
+		j := slices.IndexFunc(old, func(x *hhook.Hook) bool {
+			return string(x.UData) == string(hook.UData) && !slices.Contains(used, x)
+		})
+		if j >= 0 {
+			used = append(used, old[j])
+			hooks[i] = old[j].Successor(hook.HookConfig)
+		}
+	}
+	return hooks
+}
+
+// retire ends a process whose place another has taken: it answers what it was asked, and goes.
+func (h *Host) retire(ctx context.Context, old *instance) {
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.DrainTimeout+2*h.cfg.StopTimeout)
+	defer cancel()
+	old.sending.Lock()
+	old.retired = true
+	old.sending.Unlock()
+	h.mu.Lock()
+	h.endHoldsLocked(old)
+	h.mu.Unlock()
+	if old.dead() == nil {
+		drain, cancel := context.WithTimeout(ctx, h.cfg.DrainTimeout)
+		defer cancel()
+		if err := old.lane.Drain(drain); err != nil {
+			old.log.Warn("calls under way in the process that is replaced are cut", "error", err)
+		}
+		_ = old.finish(ctx, h.cfg.StopTimeout, true) // it goes whatever it says
+	}
+	if err := old.stop(ctx, h.cfg.StopTimeout); err != nil {
+		old.log.Error("the process that was replaced does not go away", "error", err)
+	}
+}

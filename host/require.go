@@ -1,0 +1,125 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/khelp/khelp/shared"
+)
+
+// requireAll sees to it that whoever a helper requires is active, and has the helper hold them.
+func (h *Host) requireAll(ctx context.Context, hp *helper, f *face, l *loading) error {
+	if n := len(f.requireNames()); n > h.cfg.MaxRequires {
+		return shared.ErrInvalid.Errorf("%s requires %d helpers, the limit is %d", hp.name, n, h.cfg.MaxRequires)
+	}
+	for _, r := range f.requires {
+		if err := h.require(ctx, hp, r, l); err != nil {
+			return fmt.Errorf("%s requires %s: %w", hp.name, r.Name, err)
+		}
+	}
+	return nil
+}
+
+// require sees to it that one requirement is active and held: it is there, or is just being loaded, or is loaded now.
+func (h *Host) require(ctx context.Context, hp *helper, r shared.Requirement, l *loading) error {
+	for {
+		busy, err := h.tryRequire(hp, r)
+		switch {
+		case errors.Is(err, errNotThere):
+			err = h.bringRequired(ctx, hp, r.Name, l)
+		case err == nil && busy != nil:
+			err = h.awaitRequired(ctx, hp, busy)
+		default:
+			return err
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+var errNotThere = errors.New("not loaded")
+
+// tryRequire links a requirement that is active. It returns errNotThere if it must be loaded, and the helper itself if something is under
+// way on it.
+func (h *Host) tryRequire(hp *helper, r shared.Requirement) (busy *helper, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	other := h.findLocked(r.Name)
+	switch {
+	case hp.builtin != nil && (other == nil || other.builtin == nil) && h.offered[r.Name] == nil:
+		return nil, shared.ErrNotExist.Errorf("a builtin can require builtins only")
+	case other == nil:
+		return nil, errNotThere
+	case other.isActiveLocked():
+		if err := meets(r.Name, other.face.Load().info.Version, r.Constraint); err != nil {
+			return nil, err
+		}
+		hp.linkLocked(other)
+		return nil, nil
+	case other.op != nil:
+		return other, nil
+	case other.state == shared.StateFailed:
+		return nil, shared.ErrNotExist.Errorf("it has failed: %s", other.lastErr)
+	default: // primed, or disabled
+		return nil, errNotThere
+	}
+}
+
+// awaitRequired waits for what is under way on a requirement.
+func (h *Host) awaitRequired(ctx context.Context, hp, other *helper) error {
+	if err := h.await(ctx, hp, other); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return other.failure
+}
+
+// bringRequired loads what a helper requires.
+func (h *Host) bringRequired(ctx context.Context, hp *helper, name string, l *loading) error {
+	if l.depth >= h.cfg.MaxDepth {
+		return shared.ErrTooManyLinks.Errorf("it would be requirement %d in a row, the limit is %d", l.depth+1, h.cfg.MaxDepth)
+	}
+	spec, err := h.autoloadable(hp.name, name, l.noAutoload)
+	if err != nil {
+		return err
+	}
+	child := &loading{force: l.force, noAutoload: l.noAutoload, auto: true, parent: hp, depth: l.depth + 1}
+	other, err := h.load(ctx, spec, child)
+	if errors.Is(err, shared.ErrExist) && h.there(name) {
+		return nil // somebody else was faster
+	}
+	if err != nil {
+		return err
+	}
+	l.brought = append(append(l.brought, child.brought...), other)
+	return nil
+}
+
+func (h *Host) there(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.findLocked(name) != nil
+}
+
+// autoloadable returns the spec of a helper that is to be loaded without an operator asking for it, if it may be: rule L21.
+func (h *Host) autoloadable(asker, name string, refused bool) (shared.HelperSpec, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	spec, configured := h.catalogue[name]
+	if !configured {
+		spec = shared.HelperSpec{Name: name}
+	}
+	primed := h.findLocked(name) != nil
+	switch {
+	case primed: // it is here already
+		return spec, nil
+	case refused:
+		return spec, shared.ErrPermission.Errorf("%s asks for %s, but whoever asked for %s may not have helpers autoloaded", asker, name, asker)
+	case !h.cfg.Autoload.Allows(name, configured || h.offered[name] != nil):
+		return spec, shared.ErrPermission.Errorf("%s asks for %s, which is not configured and may not be autoloaded", asker, name)
+	}
+	return spec, nil
+}
