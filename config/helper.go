@@ -20,7 +20,7 @@ import (
 )
 
 func (d *decoder) helper(block *hclsyntax.Block, b *body) {
-	h := Helper{Range: b.header, orders: map[shared.HookPoint]hcl.Range{}}
+	h := Helper{Range: b.header, hooks: map[shared.HookPoint]hcl.Range{}, orders: map[shared.HookPoint]hcl.Range{}}
 	h.Spec.Name = block.Labels[0]
 	named := d.name(block, "helper name")
 	if first := d.cfg.Helper(h.Spec.Name); named && first != nil {
@@ -29,13 +29,16 @@ func (d *decoder) helper(block *hclsyntax.Block, b *body) {
 	s := &h.Spec
 	s.Command = d.command(b.expr("command"))
 	s.SHA256 = d.checked(b.expr("sha256"), "Bad checksum", shared.ValidateSHA256)
-	s.Version = d.checked(b.expr("version"), "Bad version constraint", checkConstraint)
+	if e := b.expr("version"); e != nil {
+		s.Version, h.version = d.checked(e, "Bad version constraint", checkConstraint), e.Range()
+	}
 	for _, w := range d.distinct(b.expr("classes")) {
 		if err := shared.Class(w.text).Validate(); err != nil {
 			d.errorf(w.at, "Bad class", "%s", sentence(err.Error()))
 			continue
 		}
 		s.Classes = append(s.Classes, shared.Class(w.text))
+		h.classes = append(h.classes, w.at)
 	}
 	d.requirements(b.expr("requires"), &h)
 	s.Load = d.load(b.expr("load"))
@@ -51,28 +54,40 @@ func (d *decoder) helper(block *hclsyntax.Block, b *body) {
 
 // parts decodes the blocks within a helper block.
 func (d *decoder) parts(b *body, h *Helper) {
-	hooks := map[string]hcl.Range{}
 	for _, block := range b.blocks {
 		header := block.DefRange()
-		content := d.open(block.Type, header, block.Body)
+		content := d.open(kindOf("helper", block.Type), header, block.Body)
 		switch block.Type {
 		case "config":
-			if h.config != nil {
-				d.errorf(header, "Second config block", "A helper has one config block; the first is at %s.", place(*h.config))
-			} else {
+			if d.once(block, h.config) {
 				h.config = &header
 			}
 			d.properties(content, h)
+		case "autounload":
+			if d.once(block, h.autounload) {
+				h.autounload = &header
+				d.helperAutounload(content, &h.Spec)
+			} else {
+				d.helperAutounload(content, &shared.HelperSpec{}) // what is wrong in it is reported all the same
+			}
 		case "hook":
-			point := block.Labels[0]
-			if first, twice := hooks[point]; twice {
+			point := shared.HookPoint(block.Labels[0])
+			if first, twice := h.hooks[point]; twice {
 				d.duplicate(block, first)
 			} else {
-				hooks[point] = header
+				h.hooks[point] = header
 			}
 			d.hook(block, content, h)
 		}
 	}
+}
+
+// once reports a block that a helper has already.
+func (d *decoder) once(block *hclsyntax.Block, first *hcl.Range) bool {
+	if first != nil {
+		d.errorf(block.DefRange(), "Second "+block.Type+" block", "A helper has one %s block; the first is at %s.", block.Type, place(*first))
+	}
+	return first == nil
 }
 
 // command returns the program and its arguments. A program with a slash in it is a path.
@@ -137,17 +152,8 @@ func (d *decoder) requirements(e hclsyntax.Expression, h *Helper) {
 
 // load decodes when a helper loads; the default is boot.
 func (d *decoder) load(e hclsyntax.Expression) shared.LoadWhen {
-	text, ok := d.str(e, "boot or manual in quotes")
-	switch when := shared.LoadWhen(text); {
-	case !ok, when == shared.LoadBoot, when == shared.LoadManual:
-		return cmp.Or(when, shared.LoadBoot)
-	case when == shared.LoadDemand:
-		d.errorf(e.Range(), "Not supported by this version",
-			"The value \"demand\" of load is part of khelp's configuration, but is not supported by this version; write \"boot\" or \"manual\".")
-	default:
-		d.oneOf(e.Range(), text, "load value", []string{string(shared.LoadBoot), string(shared.LoadManual)})
-	}
-	return shared.LoadBoot
+	word := d.choice(e, "load value", string(shared.LoadBoot), string(shared.LoadDemand), string(shared.LoadManual))
+	return cmp.Or(shared.LoadWhen(word), shared.LoadBoot)
 }
 
 func (d *decoder) causes(e hclsyntax.Expression) map[shared.Cause]shared.Action {
