@@ -121,17 +121,17 @@ func (h *Host) SetAutounload(a Autounload) error {
 	return nil
 }
 
-func (a *Autounload) complete() error {
-	a.After = cmp.Or(a.After, defaultAfter)
-	a.MemoryFloor = cmp.Or(a.MemoryFloor, defaultFloor)
-	a.UnderPressure = cmp.Or(a.UnderPressure, PressureAutoloaded)
+func (c *Autounload) complete() error {
+	c.After = cmp.Or(c.After, defaultAfter)
+	c.MemoryFloor = cmp.Or(c.MemoryFloor, defaultFloor)
+	c.UnderPressure = cmp.Or(c.UnderPressure, PressureAutoloaded)
 	switch {
-	case a.After < 0:
-		return shared.ErrInvalid.Errorf("autounload after %v is negative", a.After)
-	case !(a.MemoryFloor > 0 && a.MemoryFloor < 1):
-		return shared.ErrInvalid.Errorf("memory floor %v must be a share between 0 and 1", a.MemoryFloor)
-	case a.UnderPressure != PressureAutoloaded && a.UnderPressure != PressureUnreferenced:
-		return shared.ErrInvalid.Errorf("under pressure %q must be autoloaded or unreferenced", string(a.UnderPressure))
+	case c.After < 0:
+		return shared.ErrInvalid.Errorf("autounload after %v is negative", c.After)
+	case !(c.MemoryFloor > 0 && c.MemoryFloor < 1):
+		return shared.ErrInvalid.Errorf("memory floor %v must be a share between 0 and 1", c.MemoryFloor)
+	case c.UnderPressure != PressureAutoloaded && c.UnderPressure != PressureUnreferenced:
+		return shared.ErrInvalid.Errorf("under pressure %q must be autoloaded or unreferenced", string(c.UnderPressure))
 	}
 	return nil
 }

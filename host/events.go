@@ -80,7 +80,7 @@ type Subscription struct{ sub *feed.Subscription[Event] }
 func (h *Host) Subscribe() *Subscription {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.eventLog().subscribe(h.presentLocked())
+	return h.events.subscribe(h.presentLocked())
 }
 
 // Next waits for the next event. The error is ErrClosed after Close and after the host has ended, or ctx's.
@@ -104,4 +104,4 @@ func lostText(n uint64, what string) string {
 func (s *Subscription) Close() { s.sub.Close() }
 
 // History returns the last events, oldest first, also after the host has ended. The caller owns the slice.
-func (h *Host) History() []Event { return h.eventLog().history() }
+func (h *Host) History() []Event { return h.events.history() }

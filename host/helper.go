@@ -117,6 +117,17 @@ func (hp *helper) hookConfig(head *hhook.Head, info shared.HookInfo) hhook.HookC
 	return cfg
 }
 
+// objectPolicyLocked is the policy for making objects, where there is no head: closed by default if the helper filters anything.
+func (hp *helper) objectPolicyLocked() (hhook.Kind, hhook.Policy) {
+	kind := hhook.Observe
+	for _, b := range hp.bindings {
+		if b.head.Options().Kind == hhook.Filter {
+			kind = hhook.Filter
+		}
+	}
+	return kind, hp.face.Load().policy(shared.HookSpec{})
+}
+
 // bindLocked adds the helper's hooks to every head there is, all or none, in the place of what stood there for it while it was to be
 // loaded on demand. A hook that the spec marks required must find a head; a head that is closing is none any more.
 func (hp *helper) bindLocked() error {

@@ -98,6 +98,7 @@ type Host struct {
 	modinfos *modcache.Cache
 	events   *eventLog
 	logs     *logbook
+	named    hclog.Logger // of which Named gives the logger of a helper
 
 	mu         sync.Mutex // protects the following fields, cfg.Autounload, and what says so in helpers; never held across a call to a helper
 	vnets      map[string]*Vnet
@@ -123,6 +124,7 @@ func New(cfg Config) (*Host, error) {
 		events: newEventLog(), logs: newLogbook(),
 		vnets: map[string]*Vnet{}, offered: map[string]*Builtin{}, demands: map[string]*demand{}, waits: waits{}, pingPongs: map[string]*pingPong{},
 	}
+	h.named = h.logs.hostLogger(cfg.Logger)
 	h.life, h.stop = context.WithCancel(context.Background())
 	if n, err := launch.Sweep(cfg.RuntimeDir); err != nil {
 		h.log.Warn("directories left by a host that was killed stay behind", "error", err)
@@ -150,6 +152,12 @@ func (h *Host) ID(name string) (shared.HelperID, error) {
 	}
 	return 0, h.notLoadedLocked(name)
 }
+
+// publish tells subscribers what has happened.
+func (h *Host) publish(e Event) { h.events.publish(e) }
+
+// helperLog returns the logger of a helper, which writes to its page of the logbook too.
+func (h *Host) helperLog(name string) hclog.Logger { return h.named.Named(name) }
 
 func (h *Host) notLoadedLocked(name string) error {
 	var names []string

@@ -82,7 +82,7 @@ func (h *Host) launch(ctx context.Context, name string, f *face) (endpoint, erro
 	env := map[string]string{wire.EnvLogLevel: h.log.GetLevel().String()}
 	maps.Copy(env, f.spec.Env)
 	p, err := launch.Start(ctx, launch.Config{
-		Name: name, Command: command, SHA256: f.spec.SHA256, Env: env, Logger: h.launchLog(name),
+		Name: name, Command: command, SHA256: f.spec.SHA256, Env: env, Logger: h.named,
 		RuntimeDir: h.cfg.RuntimeDir, StartTimeout: h.cfg.StartTimeout, DialOptions: dialOptions,
 	})
 	if err != nil {

@@ -113,7 +113,7 @@ type LogSubscription struct{ sub *feed.Subscription[LogRecord] }
 // Kept is what Config.Logger logs, and what is info or worse whatever its level: the last 1000 records of each of the last 256 helpers
 // that have logged something. A subscriber that reads too slowly loses the oldest and gets a record, of level warn, that says how many.
 func (h *Host) Logs(name string) ([]LogRecord, *LogSubscription, error) {
-	return h.logbook().follow(name)
+	return h.logs.follow(name)
 }
 
 // Next waits for the next record, as Subscription.Next does.

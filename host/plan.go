@@ -168,6 +168,9 @@ func (h *Host) steps(specs []shared.HelperSpec, next map[string]shared.HelperSpe
 			}
 		default:
 			have := hp.face.Load().spec
+			if was {
+				have.Load = old.Load // it may have been loaded by hand since
+			}
 			c.Action, c.Reason = difference(&have, &spec)
 			if in := hp.inst.Load(); c.Action != ChangeRestart && in != nil && sums[spec.Name] != "" && in.end.SHA256() != "" && in.end.SHA256() != sums[spec.Name] {
 				c.Action, c.Reason = ChangeRestart, "its program is another"
@@ -311,7 +314,8 @@ func (h *Host) take(ctx context.Context, steps []step) {
 	}
 	for _, failed := range h.LoadAll(ctx, specs) {
 		for _, s := range loads {
-			if s.Helper == failed.Helper {
+			// One of the steps before may have required it, and been faster.
+			if s.Helper == failed.Helper && !h.isActive(s.Helper) {
 				s.Err = failed.Err
 			}
 		}
@@ -354,6 +358,18 @@ func (h *Host) reinit(ctx context.Context, hp *helper, spec shared.HelperSpec) e
 	h.mu.Lock()
 	h.helpers = slices.DeleteFunc(h.helpers, func(x *helper) bool { return x == hp })
 	h.mu.Unlock()
+	old := hp.face.Load().spec
 	_, err := h.load(ctx, spec, &loading{force: true})
+	if err != nil {
+		_, back := h.load(ctx, old, &loading{force: true})
+		err = errors.Join(err, back)
+	}
 	return err
+}
+
+func (h *Host) isActive(name string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	hp := h.findLocked(name)
+	return hp != nil && hp.isActiveLocked()
 }

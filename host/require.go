@@ -107,19 +107,23 @@ func (h *Host) there(name string) bool {
 // autoloadable returns the spec of a helper that is to be loaded without an operator asking for it, if it may be: rule L21.
 func (h *Host) autoloadable(asker, name string, refused bool) (shared.HelperSpec, error) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	spec, configured := h.catalogue[name]
-	if !configured {
-		spec = shared.HelperSpec{Name: name}
+	primed := h.findLocked(name) != nil // it is here already
+	configured = configured || h.offered[name] != nil
+	h.mu.Unlock()
+	if spec.Name == "" {
+		spec.Name = name
 	}
-	primed := h.findLocked(name) != nil
 	switch {
-	case primed: // it is here already
+	case primed:
 		return spec, nil
 	case refused:
 		return spec, shared.ErrPermission.Errorf("%s asks for %s, but whoever asked for %s may not have helpers autoloaded", asker, name, asker)
-	case !h.cfg.Autoload.Allows(name, configured || h.offered[name] != nil):
-		return spec, shared.ErrPermission.Errorf("%s asks for %s, which is not configured and may not be autoloaded", asker, name)
+	case h.cfg.Autoload.Allows(name, configured):
+		return spec, nil
 	}
-	return spec, nil
+	if _, err := h.command(&spec); err != nil {
+		return spec, err // there is nothing that could be allowed
+	}
+	return spec, shared.ErrPermission.Errorf("%s asks for %s, which is not configured and may not be autoloaded", asker, name)
 }

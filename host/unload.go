@@ -59,7 +59,9 @@ func (h *Host) unload(ctx context.Context, hp *helper, u unloading) error {
 	}
 	defer h.endOperation(hp)
 	if was == shared.StatePrimed {
-		hp.inst.Load().abort()
+		if in := hp.inst.Load(); in != nil {
+			in.abort()
+		}
 		h.remove(hp)
 		return nil
 	}
