@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strconv"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -107,3 +108,11 @@ func notify(log hclog.Logger, state string) {
 		log.Warn("service manager could not be told", "state", state, "error", err)
 	}
 }
+
+// notifyReloading tells the service manager that the configuration is being read again (Type=notify-reload).
+func notifyReloading(log hclog.Logger) {
+	notify(log, daemon.SdNotifyReloading+"\nMONOTONIC_USEC="+strconv.FormatInt(monotonicMicros(), 10))
+}
+
+// notifyReady tells the service manager that the daemon serves, for the first time or again.
+func notifyReady(log hclog.Logger) { notify(log, daemon.SdNotifyReady) }

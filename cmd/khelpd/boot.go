@@ -13,40 +13,70 @@ import (
 	"github.com/khelp/khelp/shared"
 )
 
-// boot loads the helpers that are to be there from the start, each after those it requires. All are tried, so that all that is wrong
-// is shown at once; then any failure is the daemon's.
-func (d *server) boot(ctx context.Context) error {
-	helpers, err := bootOrder(d.cfg.Helpers)
+// bootClasses are the classes that the subsystems of khelpd export, in the order in which their helpers start; "" stands for all others.
+var bootClasses = []shared.Class{"tcp", "socket", ""}
+
+// boot brings up the helpers that are to be there from the start: all are launched side by side and then initialised class by class, each
+// behind those it requires. All are tried, so that all that is wrong is shown at once; then any failure is the daemon's.
+func (d *server) boot(ctx context.Context, cfg *config.Config) error {
+	specs := specsOf(cfg)
+	failures, err := bootErrors(d.host.Configure(ctx, specs))
 	if err != nil {
 		return &configError{err}
 	}
+	specs = slices.DeleteFunc(specs, func(s shared.HelperSpec) bool { return s.Load == shared.LoadManual })
+	tried := len(specs)
+	specs = slices.DeleteFunc(specs, func(s shared.HelperSpec) bool { return s.Load == shared.LoadDemand })
+	failures = append(failures, d.host.Prime(ctx, specs)...)
+	for _, class := range bootClasses {
+		failures = append(failures, d.host.InitClass(ctx, class)...)
+	}
+	d.host.EndBoot(ctx)
+	if len(failures) == 0 {
+		return ctx.Err()
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("load %w", failures[0])
+	}
+	return d.bootFailed(cfg, failures, tried)
+}
+
+// bootFailed shows what is wrong and returns what the daemon ends with.
+func (d *server) bootFailed(cfg *config.Config, failures []*host.BootError, tried int) error {
 	var diags hcl.Diagnostics
-	broken, ours, tried := 0, false, 0
-	for _, h := range helpers {
-		tried++
-		err := d.host.Load(ctx, h.Spec, host.LoadOptions{})
-		if err == nil {
-			continue
-		}
-		if ctx.Err() != nil {
-			return fmt.Errorf("load %s: %w", h.Spec.Name, err)
-		}
-		broken++
-		ours = ours || !configFault(err)
-		for _, diag := range d.cfg.Diagnose(h.Spec.Name, err) {
-			diag.Detail = printable(diag.Detail) // a helper may have had its say in it
-			diags = append(diags, diag)
-		}
+	ours := false
+	for _, f := range failures {
+		ours = ours || !configFault(f.Err)
+		diags = append(diags, diagnosed(cfg, f.Helper, f.Err)...)
 	}
-	if broken == 0 {
-		return nil
-	}
-	_ = d.app.diagnose(d.cfg.Files, diags) // if nobody reads that, the exit code still tells
-	err = fmt.Errorf("%d of %s could not be loaded", broken, plural(tried, "helper"))
+	_ = d.app.diagnose(cfg.Files, diags) // if nobody reads that, the exit code still tells
+	err := fmt.Errorf("%d of %s could not be loaded", len(failures), plural(tried, "helper"))
 	if ours {
 		return err
 	}
 	return &configError{err}
+}
+
+// bootErrors takes apart what Configure has joined. The error is what is of no helper.
+func bootErrors(err error) ([]*host.BootError, error) {
+	var one *host.BootError
+	joined, many := err.(interface{ Unwrap() []error }) //nolint:errorlint // it takes apart this error and no other
+	switch {
+	case err == nil:
+		return nil, nil
+	case many && errors.As(err, &one):
+		var failures []*host.BootError
+		var rest []error
+		for _, e := range joined.Unwrap() {
+			f, err := bootErrors(e)
+			failures, rest = append(failures, f...), append(rest, err)
+		}
+		return failures, errors.Join(rest...)
+	case errors.As(err, &one):
+		return []*host.BootError{one}, nil
+	default:
+		return nil, err
+	}
 }
 
 // configFault reports whether a helper could not be loaded for a reason that lies in the configuration or in the file it names, and
@@ -58,23 +88,11 @@ func configFault(err error) bool {
 	}, func(sentinel error) bool { return errors.Is(err, sentinel) })
 }
 
-// bootOrder returns the helpers to load at start: as they stand, but each behind those that it is configured to require.
-func bootOrder(helpers []config.Helper) ([]*config.Helper, error) {
-	var boot []*config.Helper
-	var requiring []shared.Requiring
-	for i := range helpers {
-		if h := &helpers[i]; h.Spec.Load == shared.LoadBoot {
-			boot = append(boot, h)
-			requiring = append(requiring, shared.Requiring{Helper: h.Spec.Name, Requires: h.Spec.Requires})
-		}
+// specsOf returns what a configuration asks of helpers, in its order.
+func specsOf(cfg *config.Config) []shared.HelperSpec {
+	specs := make([]shared.HelperSpec, len(cfg.Helpers))
+	for i := range cfg.Helpers {
+		specs[i] = cfg.Helpers[i].Spec
 	}
-	order, err := shared.SortRequires(requiring)
-	if err != nil {
-		return nil, err
-	}
-	sorted := make([]*config.Helper, len(order))
-	for i, k := range order {
-		sorted[i] = boot[k]
-	}
-	return sorted, nil
+	return specs
 }

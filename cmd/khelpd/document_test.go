@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/khelp/khelp/config"
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/control"
 	"github.com/khelp/khelp/shared"
@@ -223,32 +222,5 @@ func TestSameAddress(t *testing.T) {
 		if got := sameAddress(addr, tt.want); got != tt.same {
 			t.Errorf("%s and %s: %v, want %v", tt.have, tt.want, got, tt.same)
 		}
-	}
-}
-
-func TestBootOrderPutsRequirementsFirst(t *testing.T) {
-	helper := func(name string, when shared.LoadWhen, requires ...string) config.Helper {
-		h := config.Helper{Spec: shared.HelperSpec{Name: name, Load: when}}
-		for _, r := range requires {
-			h.Spec.Requires = append(h.Spec.Requires, shared.Requirement{Name: r})
-		}
-		return h
-	}
-	order, err := bootOrder([]config.Helper{
-		helper("c", shared.LoadBoot, "b", "elsewhere"), helper("m", shared.LoadManual), helper("b", shared.LoadBoot, "a", "m"),
-		helper("a", shared.LoadBoot), helper("d", shared.LoadBoot, "a"),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []string
-	for _, h := range order {
-		got = append(got, h.Spec.Name)
-	}
-	if diff := cmp.Diff([]string{"a", "b", "c", "d"}, got); diff != "" {
-		t.Errorf("order (-want +got):\n%s", diff)
-	}
-	if _, err := bootOrder([]config.Helper{helper("a", shared.LoadBoot, "b"), helper("b", shared.LoadBoot, "a")}); !errors.Is(err, shared.ErrDeadlock) {
-		t.Errorf("a circle: %v", err)
 	}
 }

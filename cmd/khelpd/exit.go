@@ -13,7 +13,7 @@ import (
 	"github.com/khelp/khelp/shared"
 )
 
-// The exit codes, a contract with scripts. 9 belongs to a plan that found changes.
+// The exit codes, a contract with scripts.
 const (
 	exitDone       = 0
 	exitFailed     = 1
@@ -24,7 +24,31 @@ const (
 	exitBusy       = 6
 	exitConfig     = 7
 	exitTimeout    = 8
+	exitChanges    = 9
 )
+
+// exitWords says what the codes mean, in their order.
+var exitWords = []string{
+	"done", "failed", "usage", "daemon not running", "no such helper or point", "not permitted", "busy", "bad configuration", "timed out",
+	"plan found changes",
+}
+
+// exitHelp is exitWords for people: "0 done, 1 failed, …".
+func exitHelp() string {
+	var b strings.Builder
+	for code, word := range exitWords {
+		if code > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%d %s", code, word)
+	}
+	return b.String()
+}
+
+// quietError ends a command that has said all there is to say with an exit code.
+type quietError struct{ code int }
+
+func (e *quietError) Error() string { return exitWords[e.code] }
 
 // usageError is a mistake on the command line.
 type usageError struct {
@@ -62,15 +86,19 @@ func exitCode(err error) int {
 		usage    *usageError
 		conf     *configError
 		property *shared.PropertyError
+		quiet    *quietError
+		remote   *control.ConfigError
 	)
 	switch {
 	case err == nil:
 		return exitDone
+	case errors.As(err, &quiet):
+		return quiet.code
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, control.ErrNotRunning):
 		return exitNotRunning
-	case errors.As(err, &conf), errors.As(err, &property):
+	case errors.As(err, &conf), errors.As(err, &remote), errors.As(err, &property):
 		return exitConfig
 	case errors.Is(err, shared.ErrNotExist):
 		return exitNotExist
@@ -87,6 +115,9 @@ func exitCode(err error) int {
 
 // report prints an error as "khelpd: unload ertt: EBUSY: held by 12 objects", the command and the errno word where there are any.
 func (a *app) report(err error) {
+	if quiet := (*quietError)(nil); errors.As(err, &quiet) {
+		return
+	}
 	var (
 		b       strings.Builder
 		usage   *usageError

@@ -56,7 +56,7 @@ and is loaded as it is. Properties given here win over those of the configuratio
 	flags.VarP(&propertyFlag{values: req.Properties, parse: parseInt, kind: "int"}, "int", "i", "set a property to a whole number")
 	flags.VarP(&propertyFlag{values: req.Properties, parse: parseString, kind: "string"}, "string", "s", "set a property to a text")
 	flags.StringArrayVar(&classes, "class", nil, "load only if the helper follows this class of objects; may be repeated")
-	flags.BoolVar(&req.Force, "force", false, "load a helper built for another API generation")
+	flags.BoolVar(&req.Force, "force", false, "load a helper built for another API generation, or a builtin that is disabled")
 	return cmd
 }
 
@@ -73,24 +73,26 @@ func helperName(arg string) (string, error) {
 }
 
 func (a *app) unloadCommand() *cobra.Command {
-	var wait time.Duration
+	var opts host.UnloadOptions
 	cmd := &cobra.Command{
-		Use:               "unload NAME",
-		Short:             "Unload a helper",
-		Long:              "Unload a helper and wait until it is gone. One that is held is busy (exit code 6), unless --wait says how long to wait for that to end.",
+		Use:   "unload NAME",
+		Short: "Unload a helper",
+		Long: `Unload a helper and wait until it is gone. One that is held is busy (exit code 6), unless --wait says how long to wait for that to end.
+
+A builtin cannot be unloaded. With --disable it is taken out, and only load --force brings it back.`,
 		Args:              usageArgs(cobra.ExactArgs(1)),
 		ValidArgsFunction: a.completeHelpers,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
 			what := "unload " + name
-			if wait < 0 {
-				return usagef(cmd, "--wait %v is negative", wait)
+			if opts.Wait < 0 {
+				return usagef(cmd, "--wait %v is negative", opts.Wait)
 			}
 			if err := shared.ValidateName("helper name", name); err != nil {
 				return failed(what, err)
 			}
-			err := a.withClient(cmd.Context(), changeLimit+wait, what, func(ctx context.Context, c *control.Client) error {
-				return c.Unload(ctx, name, host.UnloadOptions{Wait: wait})
+			err := a.withClient(cmd.Context(), changeLimit+opts.Wait, what, func(ctx context.Context, c *control.Client) error {
+				return c.Unload(ctx, name, opts)
 			})
 			if err != nil {
 				return err
@@ -98,7 +100,8 @@ func (a *app) unloadCommand() *cobra.Command {
 			return a.changed("unload", name)
 		},
 	}
-	cmd.Flags().DurationVar(&wait, "wait", 0, "wait this long for references to drop")
+	cmd.Flags().DurationVar(&opts.Wait, "wait", 0, "wait this long for references to drop")
+	cmd.Flags().BoolVar(&opts.Disable, "disable", false, "take a builtin out")
 	return cmd
 }
 
@@ -115,18 +118,29 @@ func (a *app) completeHelpers(cmd *cobra.Command, args []string, _ string) ([]co
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
+	return a.loadedHelpers(cmd), cobra.ShellCompDirectiveNoFileComp
+}
+
+// loadedHelpers asks for names, and has none without a daemon.
+func (a *app) loadedHelpers(cmd *cobra.Command) []cobra.Completion {
 	var out []cobra.Completion
-	err := a.withClient(cmd.Context(), completeLimit, "completion", func(ctx context.Context, c *control.Client) error {
+	_ = a.withClient(cmd.Context(), completeLimit, "completion", func(ctx context.Context, c *control.Client) error {
 		st, err := c.Stat(ctx, "")
 		for i := range st.Helpers {
 			out = append(out, cobra.CompletionWithDesc(st.Helpers[i].Name, string(st.Helpers[i].State)))
 		}
 		return err
 	})
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveError
+	return out
+}
+
+// completeKnown completes what can be shown: helpers that are loaded or could be, or files.
+func (a *app) completeKnown(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	names, directive := a.completeLoadable(cmd, args, word)
+	if directive == cobra.ShellCompDirectiveDefault && !strings.ContainsAny(word, `./\`) {
+		names = append(a.loadedHelpers(cmd), names...)
 	}
-	return out, cobra.ShellCompDirectiveNoFileComp
+	return names, directive
 }
 
 // completeLoadable completes what can be loaded: helpers that are configured and not loaded, or files.

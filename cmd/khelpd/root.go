@@ -16,8 +16,8 @@ import (
 
 // Bounds on how long a command waits for the daemon; an overrun is exit code 8.
 const (
-	showLimit   = 30 * time.Second // stat, hooks, objects, version
-	changeLimit = 2 * time.Minute  // load, unload without their own waiting
+	showLimit   = 30 * time.Second // for what the daemon knows
+	changeLimit = 2 * time.Minute  // for what takes processes to start or to end, over what a command itself waits
 )
 
 // socketEnv names the control socket for all commands.
@@ -53,8 +53,7 @@ func (a *app) rootCommand() *cobra.Command {
 		Short: "Host khelp helpers and look after them",
 		Long: `khelpd runs helpers - small programs that hook points in a daemon's code - and shows and changes them while they run.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 daemon not running, 4 no such helper or point, 5 not permitted, 6 busy, 7 bad configuration,
-8 timed out.`,
+Exit codes: ` + exitHelp() + `.`,
 		SuggestionsMinimumDistance: 2,
 
 		SilenceErrors: true,
@@ -68,9 +67,9 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 daemon not running, 4 no such helper or
 	flags.StringVar(&a.socket, "socket", "", "control socket of the daemon (or "+socketEnv+"; default "+config.DefaultControlSocket+")")
 	mustComplete(root, "output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
-		a.runCommand(), a.validateCommand(), a.fmtCommand(),
-		a.loadCommand(), a.unloadCommand(),
-		a.statCommand(), a.hooksCommand(), a.objectsCommand(),
+		a.runCommand(), a.validateCommand(), a.fmtCommand(), a.planCommand(), a.reloadCommand(),
+		a.loadCommand(), a.unloadCommand(), a.holdCommand(), a.releCommand(), a.restartCommand(),
+		a.statCommand(), a.infoCommand(), a.hooksCommand(), a.objectsCommand(), a.eventsCommand(), a.logsCommand(),
 		a.versionCommand(),
 	)
 	return root
@@ -109,11 +108,14 @@ func (a *app) socketPath() string {
 	return config.DefaultControlSocket
 }
 
-// withClient calls do with a connection to the daemon and a context that ends after limit. What goes wrong is reported as of the
+// withClient calls do with a connection to the daemon and a context that ends after limit, 0 for none. What goes wrong is reported as of the
 // command and its object, as in "unload ertt".
 func (a *app) withClient(ctx context.Context, limit time.Duration, what string, do func(context.Context, *control.Client) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
 	client, err := control.Dial(ctx, a.socketPath())
 	if err != nil {
 		return failed(what, err)

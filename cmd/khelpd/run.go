@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,13 +36,16 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Run the daemon",
 		Long: `Run the daemon in the foreground, with its log on stderr.
 
-SIGTERM, SIGINT and SIGHUP end it: it stops accepting, lets connections come to their end for 5s and helpers finish; another SIGTERM or
-SIGINT cuts everything at once. It goes on without a log when nobody reads that any more. It tells a service manager when it is ready (NOTIFY_SOCKET) and takes listening sockets from it (LISTEN_FDS), by
-the name of the tcp block or by the address.`,
+SIGTERM and SIGINT end it: it stops accepting, lets connections come to their end for 5s and helpers finish; another one cuts everything
+at once. SIGHUP has it read its configuration again, as khelpd reload does, unless it was started to ignore that, as by nohup. It goes on
+without a log when nobody reads that any more.
+
+It tells a service manager when it is ready and when it reloads (NOTIFY_SOCKET), and takes listening sockets from it (LISTEN_FDS), by the
+name of the tcp block or by the address.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if path == "" {
-				return usagef(cmd, "the configuration is missing: -c PATH, a file or a directory of *.hcl")
+				return missingConfig(cmd)
 			}
 			outlivePipes()
 			if err := keepDescriptors(); err != nil {
@@ -51,7 +56,7 @@ the name of the tcp block or by the address.`,
 			if diags.HasErrors() {
 				return failed("run", badConfig(diags))
 			}
-			d := &server{app: a, cfg: cfg, log: a.logger(cfg.Khelpd)}
+			d := newServer(a, path, cfg)
 			if err := d.run(cmd.Context()); err != nil {
 				return failed("run", err)
 			}
@@ -73,9 +78,14 @@ func (a *app) logger(k config.Khelpd) hclog.Logger {
 
 // server is one running daemon. Its fields are set while it starts, by one goroutine, and not changed after that.
 type server struct {
-	app *app
-	cfg *config.Config
-	log hclog.Logger
+	app   *app
+	path  string         // of the configuration
+	began *config.Config // what it was when the daemon started
+	log   hclog.Logger
+	life  context.Context // ends when the daemon is asked to
+
+	cfg    atomic.Pointer[config.Config]      // what is in force
+	access atomic.Pointer[control.Authorizer] // of that
 
 	lis     net.Listener // of the control socket; owned by control once that is there
 	host    *host.Host
@@ -85,6 +95,15 @@ type server struct {
 	serving sync.WaitGroup // the goroutine that serves control
 	fatal   chan error     // what a part that ought to serve ended with
 	booted  atomic.Bool    // the helpers of the configuration are there
+	turn    chan struct{}  // held by whoever reloads
+}
+
+func newServer(a *app, path string, cfg *config.Config) *server {
+	d := &server{
+		app: a, path: path, began: cfg, log: a.logger(cfg.Khelpd), fatal: make(chan error, 1), turn: make(chan struct{}, 1),
+	}
+	d.cfg.Store(cfg)
+	return d
 }
 
 // run starts everything, waits for a signal or the end of ctx, and ends everything. It returns nil for an orderly end, also when the
@@ -92,17 +111,12 @@ type server struct {
 func (d *server) run(ctx context.Context) error {
 	sig := watchSignals(ctx)
 	defer sig.done()
-	d.fatal = make(chan error, 1)
+	d.life = sig.drain
 	err := d.start(sig.drain)
 	if err == nil {
-		d.log.Info("ready", "control_socket", d.lis.Addr().String(), "helpers", d.loaded(ctx), "tcp", len(d.cfg.TCP))
-		notify(d.log, sdnotify.SdNotifyReady)
-		select {
-		case <-sig.drain.Done():
-			d.log.Info("stopping")
-		case err = <-d.fatal:
-			d.log.Error("stopping after an error", "error", err)
-		}
+		d.log.Info("ready", "control_socket", d.lis.Addr().String(), "helpers", d.loaded(ctx), "tcp", len(d.began.TCP))
+		notifyReady(d.log)
+		err = d.serve(sig)
 		notify(d.log, sdnotify.SdNotifyStopping)
 	} else if sig.drain.Err() != nil {
 		// Asked to end while it was starting: what broke off for that is no failure.
@@ -111,6 +125,22 @@ func (d *server) run(ctx context.Context) error {
 	}
 	d.stop(sig.cut)
 	return err
+}
+
+// serve waits for the end, and reloads when it is asked to by a signal.
+func (d *server) serve(sig stopping) error {
+	for {
+		select {
+		case <-sig.drain.Done():
+			d.log.Info("stopping")
+			return nil
+		case err := <-d.fatal:
+			d.log.Error("stopping after an error", "error", err)
+			return err
+		case <-sig.reload:
+			d.hangup(sig.drain)
+		}
+	}
 }
 
 // loaded counts the helpers that are there.
@@ -131,35 +161,56 @@ func (d *server) loaded(ctx context.Context) int {
 // start brings the parts up in an order in which each failure leaves nothing behind that others have seen: the control socket, which
 // only one daemon can have; the listening ports; the helpers. Connections are served last.
 func (d *server) start(ctx context.Context) error {
+	authorize, mode := accessOf(d.began)
+	d.access.Store(&authorize)
 	var err error
-	if d.lis, err = control.Listen(d.socketPath()); err != nil {
-		if errors.Is(err, shared.ErrNotExist) || errors.Is(err, shared.ErrInvalid) {
-			return &configError{err} // a path that cannot be
+	if d.lis, err = control.ListenMode(d.socketPath(), mode); err != nil {
+		if errors.Is(err, shared.ErrNotExist) || errors.Is(err, shared.ErrInvalid) || errors.Is(err, shared.ErrUnsupported) {
+			return &configError{err} // a path that cannot be, or access where nobody is known
 		}
 		return err
 	}
-	if d.host, err = host.New(host.Config{Logger: d.log, HelperPath: d.cfg.Khelpd.HelperPath}); err != nil {
+	if d.host, err = newHost(d.began, d.log); err != nil {
 		return err
 	}
-	if d.proxies, err = listenProxies(ctx, d.host, d.cfg.TCP, d.log); err != nil {
+	if diags := check(d.began, d.host); len(diags) > 0 {
+		_ = d.app.diagnose(d.began.Files, diags) // if nobody reads that, the exit code still tells
+		if diags.HasErrors() {
+			return badConfig(diags)
+		}
+	}
+	if d.proxies, err = listenProxies(ctx, d.host, d.began.TCP, d.log, d.failed); err != nil {
 		return err
 	}
-	d.control = control.NewServer(d.host, control.Options{Logger: d.log.Named("control"), Spec: d.spec, Configured: d.configured, Authorize: d.authorize})
+	d.control = control.NewServer(d.host, control.Options{
+		Logger: d.log.Named("control"), Spec: d.spec, Configured: d.configured, Authorize: d.authorize, Plan: d.plan, Reload: d.reload,
+	})
 	d.serving.Go(func() { d.failed(d.control.Serve(d.lis)) }) // ends with control.Shutdown
-	if err := d.boot(ctx); err != nil {
+	if err := d.boot(ctx, d.began); err != nil {
 		return err
 	}
 	d.booted.Store(true)
-	d.proxies.serve(d.failed)
+	d.proxies.serve()
 	return nil
 }
 
-// authorize lets the daemon's own user and root in, but lets nobody change anything while the configured helpers are being loaded.
+// accessOf returns who may do what by a configuration, and the mode of the control socket that goes with it.
+func accessOf(cfg *config.Config) (control.Authorizer, fs.FileMode) {
+	if cfg.Access == nil {
+		return control.OwnerOnly, control.Private
+	}
+	return control.Allow(cfg.Access.Rules), control.Public
+}
+
+// whileStarting are the privileges that wait for nothing.
+var whileStarting = []shared.Privilege{shared.PrivilegeStat, shared.PrivilegeEvents, shared.PrivilegeLogs}
+
+// authorize lets in whom the configuration lets in, but lets nobody change anything while the configured helpers are being loaded.
 func (d *server) authorize(ctx context.Context, p control.Peer, privilege shared.Privilege) error {
-	if err := control.OwnerOnly(ctx, p, privilege); err != nil {
+	if err := (*d.access.Load())(ctx, p, privilege); err != nil {
 		return err
 	}
-	if privilege != shared.PrivilegeStat && !d.booted.Load() {
+	if !d.booted.Load() && !slices.Contains(whileStarting, privilege) {
 		return shared.ErrBusy.Errorf("the daemon is still starting")
 	}
 	return nil
@@ -182,25 +233,30 @@ func (d *server) socketPath() string {
 	if d.app.socket != "" {
 		return d.app.socket
 	}
-	if d.cfg.Khelpd.ControlSocket == config.DefaultControlSocket {
+	if d.began.Khelpd.ControlSocket == config.DefaultControlSocket {
 		return cmp.Or(os.Getenv(socketEnv), config.DefaultControlSocket)
 	}
-	return d.cfg.Khelpd.ControlSocket
+	return d.began.Khelpd.ControlSocket
 }
 
 // spec finds what the configuration says of a helper.
 func (d *server) spec(name string) (shared.HelperSpec, bool) {
-	if h := d.cfg.Helper(name); h != nil {
+	if h := d.cfg.Load().Helper(name); h != nil {
 		return h.Spec, true
 	}
 	return shared.HelperSpec{}, false
 }
 
-// configured lists the names that spec finds.
+// configured lists the names that spec finds, and the builtins, which can be loaded too.
 func (d *server) configured() []string {
-	names := make([]string, len(d.cfg.Helpers))
-	for i := range d.cfg.Helpers {
-		names[i] = d.cfg.Helpers[i].Spec.Name
+	var names []string
+	for _, spec := range specsOf(d.cfg.Load()) {
+		names = append(names, spec.Name)
+	}
+	for _, name := range builtinNames {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }

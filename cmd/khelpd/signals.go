@@ -8,11 +8,12 @@ import (
 	"syscall"
 )
 
-// stopping says how far the end of the daemon has come.
+// stopping says how far the end of the daemon has come, and when it is to read its configuration again.
 type stopping struct {
-	drain context.Context // ends with the first SIGTERM, SIGINT or SIGHUP, or with the parent: stop in order
-	cut   context.Context // ends with another SIGTERM or SIGINT: stop at once
-	done  func()          // gives the signals back
+	drain  context.Context  // ends with the first SIGTERM or SIGINT, or with the parent: stop in order
+	cut    context.Context  // ends with another SIGTERM or SIGINT: stop at once
+	reload <-chan os.Signal // SIGHUP: read the configuration again; several that come while one is served are one
+	done   func()           // gives the signals back
 }
 
 // outlivePipes makes writes to a pipe that nobody reads any more fail, as when the reader of the log ends, instead of ending the daemon
@@ -25,17 +26,17 @@ func watchSignals(parent context.Context) stopping {
 	cut, cancelCut := context.WithCancel(context.WithoutCancel(parent))
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // as under nohup, which is there to outlive the terminal
-		signal.Notify(signals, syscall.SIGHUP)
+	hangups := make(chan os.Signal, 1)
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		signal.Notify(hangups, syscall.SIGHUP)
 	}
 	quit := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for {
 			select {
-			case s := <-signals:
-				// A terminal that closes may send SIGHUP twice, by the kernel and by the shell; that asks for no haste.
-				if drain.Err() != nil && s != syscall.SIGHUP {
+			case <-signals:
+				if drain.Err() != nil {
 					cancelCut()
 				}
 				cancelDrain()
@@ -44,8 +45,9 @@ func watchSignals(parent context.Context) stopping {
 			}
 		}
 	})
-	return stopping{drain: drain, cut: cut, done: func() {
+	return stopping{drain: drain, cut: cut, reload: hangups, done: func() {
 		signal.Stop(signals)
+		signal.Stop(hangups)
 		close(quit)
 		wg.Wait()
 		cancelDrain()

@@ -28,7 +28,7 @@ type Part struct {
 type PartChange struct {
 	Kind   string
 	Name   string
-	Action host.ChangeAction
+	Action string // as "add", "replace" or "remove"
 	Reason string // what is different
 	Err    error  // of a reload: why the step was not made
 }
@@ -131,7 +131,7 @@ func planToProto(p Plan) *controlv1.Plan {
 	}
 	for _, ch := range p.Parts {
 		out.Parts = append(out.Parts, &controlv1.PartChange{
-			Kind: ch.Kind, Name: ch.Name, Action: string(ch.Action), Reason: ch.Reason, Error: errorDetail(ch.Err),
+			Kind: ch.Kind, Name: ch.Name, Action: ch.Action, Reason: ch.Reason, Error: errorDetail(ch.Err),
 		})
 	}
 	return out
@@ -147,7 +147,7 @@ func planFromProto(p *controlv1.Plan) Plan {
 	}
 	for _, ch := range p.GetParts() {
 		out.Parts = append(out.Parts, PartChange{
-			Kind: ch.GetKind(), Name: ch.GetName(), Action: host.ChangeAction(ch.GetAction()), Reason: ch.GetReason(),
+			Kind: ch.GetKind(), Name: ch.GetName(), Action: ch.GetAction(), Reason: ch.GetReason(),
 			Err: fromDetail(ch.GetError()),
 		})
 	}
