@@ -99,16 +99,7 @@ func SortHooks(hooks []Ordered) ([]int, error) {
 	if _, circles := depthFirst(s.before); len(circles) > 0 {
 		return nil, ErrInvalid.Errorf("the order of hooks contradicts itself: %s", strings.Join(s.describe(circles[0]), ", "))
 	}
-	// What the operator wrote wins over what helpers require: a requirement's edge is added only where it closes no circle.
-	for i, h := range hooks {
-		for _, req := range h.Requires {
-			for _, j := range s.byName[req] {
-				if !s.reaches(i, j) {
-					s.before[i] = append(s.before[i], j)
-				}
-			}
-		}
-	}
+	s.requirementEdges()
 	return s.sort(), nil
 }
 
@@ -131,8 +122,11 @@ func (s *sorter) explicitEdges() {
 		}
 	}
 	for i, h := range s.hooks {
+		if h.Order.Place != First && h.Order.Place != Last {
+			continue
+		}
 		for j, other := range s.hooks {
-			if i == j || h.Order.Place == other.Order.Place {
+			if h.Order.Place == other.Order.Place {
 				continue
 			}
 			// "first" stands ahead of everything that did not ask to be before it by name, "last" behind likewise.
@@ -141,6 +135,31 @@ func (s *sorter) explicitEdges() {
 			}
 			if h.Order.Place == Last && other.Order.Place != First && !(other.Order.Place == After && other.Order.Helper == h.Helper) {
 				s.before[i] = append(s.before[i], j)
+			}
+		}
+	}
+}
+
+// requirementEdges adds what helpers require. What the operator wrote wins: an edge is added only where it closes no circle with those
+// before it.
+func (s *sorter) requirementEdges() {
+	all := make([][]int, len(s.hooks))
+	for i, h := range s.hooks {
+		all[i] = slices.Clone(s.before[i])
+		for _, req := range h.Requires {
+			all[i] = append(all[i], s.byName[req]...)
+		}
+	}
+	if _, circles := depthFirst(all); len(circles) == 0 { // then no edge closes one: no need to look at each
+		s.before = all
+		return
+	}
+	for i, h := range s.hooks {
+		for _, req := range h.Requires {
+			for _, j := range s.byName[req] {
+				if !s.reaches(i, j) {
+					s.before[i] = append(s.before[i], j)
+				}
 			}
 		}
 	}
