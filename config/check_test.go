@@ -133,3 +133,27 @@ func TestH7_UnplacedHooksMakeNoCircle(t *testing.T) {
 		}
 	})
 }
+
+// TestManyMistakes: what is wrong in a thousand places takes no longer than what is right, and what would take longer is cut.
+func TestManyMistakes(t *testing.T) {
+	var pairs, unknown strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&pairs, "helper \"h%d\" {\n  hook \"tcp.est_in\" {\n    order = \"before h%d\"\n  }\n}\n", i, i^1)
+		fmt.Fprintf(&unknown, "helper \"helper-%d\" {\n  requires = [\"hepler-%d\"]\n}\n", i, i)
+	}
+	_, diags := Parse("khelpd.hcl", []byte(pairs.String()))
+	if len(diags) != maxWritten {
+		t.Errorf("500 contradictions on one point are told in %d diagnostics, want %d", len(diags), maxWritten)
+	}
+	diags = parsed(t, "khelpd.hcl", unknown.String()).Check(nil, nil)
+	if len(diags) != 1000 {
+		t.Errorf("1000 requirements on nothing are told in %d diagnostics", len(diags))
+	}
+	hints := 0
+	for _, d := range diags {
+		hints += strings.Count(d.Detail, "did you mean")
+	}
+	if hints != maxWritten {
+		t.Errorf("%d suggestions, want %d", hints, maxWritten)
+	}
+}

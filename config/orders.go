@@ -1,8 +1,8 @@
 package config
 
 import (
+	"errors"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -41,50 +41,48 @@ func (c *Config) contradictingOrders() hcl.Diagnostics {
 	return diags
 }
 
-// contradictions reports each contradiction at the hook that is the last of it to be written, and goes on without that hook.
+// contradictions reports each contradiction at the hook that is the last of it to be written, and goes on without that hook; after so
+// many that nobody will look at more, it stops.
 func contradictions(point shared.HookPoint, hooks []placed) hcl.Diagnostics {
 	var diags hcl.Diagnostics
-	for last := firstBad(nil, hooks); last >= 0; last = firstBad(nil, hooks) {
-		culprit := hooks[last]
-		core := smallest(hooks[:last+1])
-		detail := "A hook cannot stand before or after itself."
-		if others := otherPlaces(core, culprit); others != "" {
-			detail = "It contradicts " + others + "."
+	for len(diags) < maxWritten {
+		_, err := shared.SortHooks(ordered(hooks))
+		contradiction := (*shared.OrderError)(nil)
+		if !errors.As(err, &contradiction) {
+			break
 		}
-		_, err := shared.SortHooks(ordered(core))
-		diags = append(diags, problem(culprit.at, "Contradicting orders", "On %s, %v. %s", point, err, detail))
-		hooks = slices.Delete(slices.Clone(hooks), last, last+1)
+		out := map[int]bool{}
+		for _, circle := range contradiction.Circles {
+			if slices.ContainsFunc(circle, func(i int) bool { return out[i] }) {
+				continue // it may be none any more
+			}
+			out[circle[0]] = true
+			diags = append(diags, contradicts(point, hooks, circle))
+		}
+		var rest []placed
+		for i, h := range hooks {
+			if !out[i] {
+				rest = append(rest, h)
+			}
+		}
+		hooks = rest
 	}
 	return diags
 }
 
-// firstBad returns the index of the first hook with which the ones up to it, together with those of base, contradict themselves, or
-// -1. More hooks never take a contradiction away, so a binary search finds it.
-func firstBad(base, hooks []placed) int {
-	bad := func(n int) bool {
-		_, err := shared.SortHooks(ordered(slices.Concat(base, hooks[:n])))
-		return err != nil
+// contradicts reports one circle at its first hook, which is the last to be written.
+func contradicts(point shared.HookPoint, hooks []placed, circle []int) *hcl.Diagnostic {
+	var others []placed
+	for _, i := range circle[1:] {
+		others = append(others, hooks[i])
 	}
-	if !bad(len(hooks)) {
-		return -1
+	culprit := hooks[circle[0]]
+	detail := "A hook cannot stand before or after itself."
+	if others != nil {
+		detail = "It contradicts " + otherPlaces(others) + "."
 	}
-	return sort.Search(len(hooks), func(i int) bool { return bad(i + 1) })
-}
-
-// smallest returns the hooks of one contradiction among hooks which do contradict themselves: none of them can be left out.
-func smallest(hooks []placed) []placed {
-	var core []placed
-	for {
-		i := firstBad(core, hooks)
-		if i < 0 {
-			return core
-		}
-		core = append(core, hooks[i])
-		if _, err := shared.SortHooks(ordered(core)); err != nil {
-			return core
-		}
-		hooks = hooks[:i]
-	}
+	_, err := shared.SortHooks(ordered(append(others, culprit)))
+	return problem(culprit.at, "Contradicting orders", "On %s, %v. %s", point, err, detail)
 }
 
 func ordered(hooks []placed) []shared.Ordered {
@@ -95,12 +93,10 @@ func ordered(hooks []placed) []shared.Ordered {
 	return out
 }
 
-func otherPlaces(core []placed, culprit placed) string {
-	var words []string
-	for _, h := range core {
-		if h.at != culprit.at {
-			words = append(words, h.Helper+"'s order at "+place(h.at))
-		}
+func otherPlaces(hooks []placed) string {
+	words := make([]string, len(hooks))
+	for i, h := range hooks {
+		words[i] = h.Helper + "'s order at " + place(h.at)
 	}
 	return strings.Join(words, " and ")
 }

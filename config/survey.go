@@ -47,6 +47,7 @@ type survey struct {
 	nodes  []*node        // the configured ones first, in their order
 	byName map[string]int // of nodes; -1: there is no such helper
 	onPath []string       // names of the files on the helper path, for suggestions; read when the first is made
+	hints  int            // how many suggestions were looked for
 }
 
 // node is one helper.
@@ -171,7 +172,7 @@ func (n *node) severe(d *hcl.Diagnostic) *hcl.Diagnostic {
 
 // suggest returns a hint if a helper that can be had has a name like this one.
 func (s *survey) suggest(name string) string {
-	if len(name) < 3 { // it is near to everything short
+	if s.hints++; len(name) < 3 || s.hints > maxWritten { // it is near to everything short; nobody will look at more
 		return ""
 	}
 	names := make([]string, 0, len(s.nodes)+len(s.builtins))
