@@ -112,7 +112,7 @@ func resolve(name string, lookup func(string) (string, error)) (uint32, error) {
 	}
 	id, bad := strconv.ParseUint(text, 10, 32)
 	switch {
-	case bad == nil && uint32(id) != noID:
+	case bad == nil && id != noID:
 		return uint32(id), nil
 	case bad == nil:
 		return 0, fmt.Errorf("%s is no id: to the kernel it means none", text)

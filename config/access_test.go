@@ -20,7 +20,7 @@ func TestAccess_NamesBecomeIDs(t *testing.T) {
 		t.Skip("this system has no numeric user ids")
 	}
 	cfg := parsed(t, "khelpd.hcl", "access {\n  allow {\n    actions = [\"plan\"]\n    users   = ["+strconv.Quote(me.Username)+"]\n  }\n}\n")
-	if got := cfg.Access.Rules[0].UIDs; len(got) != 1 || got[0] != uint32(uid) {
+	if got := cfg.Access.Rules[0].UIDs; len(got) != 1 || uint64(got[0]) != uid {
 		t.Errorf("user %s became %v, want %s", me.Username, got, me.Uid)
 	}
 	group, err := user.LookupGroupId(me.Gid)
@@ -29,7 +29,7 @@ func TestAccess_NamesBecomeIDs(t *testing.T) {
 	}
 	gid, _ := strconv.ParseUint(me.Gid, 10, 32)
 	cfg = parsed(t, "khelpd.hcl", "access {\n  allow {\n    actions = [\"plan\"]\n    groups  = ["+strconv.Quote(group.Name)+"]\n  }\n}\n")
-	if got := cfg.Access.Rules[0].GIDs; len(got) != 1 || got[0] != uint32(gid) {
+	if got := cfg.Access.Rules[0].GIDs; len(got) != 1 || uint64(got[0]) != gid {
 		t.Errorf("group %s became %v, want %s", group.Name, got, me.Gid)
 	}
 }

@@ -99,7 +99,6 @@ func parse(sources []source, diags hcl.Diagnostics) (*Config, hcl.Diagnostics) {
 		Khelpd: Khelpd{ControlSocket: DefaultControlSocket, LogLevel: DefaultLogLevel, LogFormat: DefaultLogFormat},
 		Files:  map[string]*hcl.File{},
 	}
-	broken := diags.HasErrors()
 	for _, src := range sources {
 		file, syntax := parseFile(src)
 		cfg.Files[src.name] = file
@@ -107,8 +106,7 @@ func parse(sources []source, diags hcl.Diagnostics) (*Config, hcl.Diagnostics) {
 		d := newDecoder(cfg, src, syntax.HasErrors())
 		d.file(file)
 		diags = append(diags, d.diags...)
-		broken = broken || syntax.HasErrors()
 	}
-	diags = append(diags, cfg.check(broken)...)
+	diags = append(diags, cfg.check()...)
 	return cfg, sorted(diags)
 }

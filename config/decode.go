@@ -23,6 +23,8 @@ type decoder struct {
 	eval   *hcl.EvalContext
 	broken bool // the parser found errors: what is missing may be missing for that
 	diags  hcl.Diagnostics
+
+	constraints constraints
 }
 
 func newDecoder(cfg *Config, src source, broken bool) *decoder {
@@ -30,7 +32,7 @@ func newDecoder(cfg *Config, src source, broken bool) *decoder {
 	if err != nil { // no working directory: relative paths stay relative
 		dir = filepath.Dir(src.name)
 	}
-	return &decoder{cfg: cfg, src: src, dir: dir, eval: evalContext(dir), broken: broken}
+	return &decoder{cfg: cfg, src: src, dir: dir, eval: evalContext(dir), broken: broken, constraints: constraints{}}
 }
 
 func (d *decoder) errorf(at hcl.Range, summary, format string, args ...any) {

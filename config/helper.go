@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hashicorp/go-version"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
@@ -30,7 +29,7 @@ func (d *decoder) helper(block *hclsyntax.Block, b *body) {
 	s.Command = d.command(b.expr("command"))
 	s.SHA256 = d.checked(b.expr("sha256"), "Bad checksum", shared.ValidateSHA256)
 	if e := b.expr("version"); e != nil {
-		s.Version, h.version = d.checked(e, "Bad version constraint", checkConstraint), e.Range()
+		s.Version, h.version = d.checked(e, "Bad version constraint", d.constraints.check), e.Range()
 	}
 	for _, w := range d.distinct(b.expr("classes")) {
 		if err := shared.Class(w.text).Validate(); err != nil {
@@ -118,13 +117,6 @@ func (d *decoder) command(e hclsyntax.Expression) []string {
 	return out
 }
 
-func checkConstraint(text string) error {
-	if _, err := version.NewConstraint(text); err != nil {
-		return fmt.Errorf("%q is no version constraint, such as \"~> 1.2\", \">= 1.0, < 2.0\" or \"1.4.1\"", text)
-	}
-	return nil
-}
-
 // requirements decodes entries such as "ertt" or "ertt ~> 1.2".
 func (d *decoder) requirements(e hclsyntax.Expression, h *Helper) {
 	words, _ := d.strs(e)
@@ -132,13 +124,13 @@ func (d *decoder) requirements(e hclsyntax.Expression, h *Helper) {
 	for _, w := range words {
 		r, err := shared.ParseRequirement(w.text)
 		if err == nil && r.Constraint != "" {
-			err = checkConstraint(r.Constraint)
+			err = d.constraints.check(r.Constraint)
 		}
 		switch {
 		case err != nil:
 			d.errorf(w.at, "Bad requirement", "%s", sentence(err.Error()))
 		case r.Name == h.Spec.Name:
-			d.errorf(w.at, "Circular requirement", "%s requires itself: %s → %s.", r.Name, r.Name, r.Name)
+			d.errorf(w.at, "Circular requirement: EDEADLK", "%s requires itself: %s → %s.", r.Name, r.Name, r.Name)
 		case seen[r.Name]:
 			d.errorf(w.at, "Stands twice", "%q stands in this list already; several constraints are written as one: \"%s >= 1.0, < 2.0\".",
 				r.Name, r.Name)
