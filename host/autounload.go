@@ -44,24 +44,30 @@ func (hp *helper) beginLifeLocked(l *loading) {
 	hp.lifetime = lifetime{loadedAt: now, idleSince: now}
 	hp.autoloaded = l.auto && hp.source != shared.SourceBoot && hp.builtin == nil
 	hp.demanded = l.demanded
-	hp.after = hp.stayLocked(now)
+	hp.host.backSoonLocked(hp.name, now)
+	hp.after = hp.stayLocked()
 	hp.host.kick()
 }
 
-// stayLocked returns how long the helper stays when it is idle: longer each time that it had left and was back within the time for which
-// it had been kept.
-func (hp *helper) stayLocked(now time.Time) time.Duration {
-	after := cmp.Or(hp.face.Load().spec.AutounloadAfter, hp.host.cfg.Autounload.After)
-	pp := hp.host.pingPongs[hp.name]
-	if pp == nil {
-		return after
-	}
-	if now.Sub(pp.leftAt) < pp.after {
+// backSoonLocked has a helper stay longer that had left and is back within the time for which it had been kept.
+func (h *Host) backSoonLocked(name string, now time.Time) {
+	pp := h.pingPongs[name]
+	switch {
+	case pp == nil:
+	case now.Sub(pp.leftAt) < pp.after:
 		pp.factor = min(2*pp.factor, maxPingPong)
-	} else {
-		pp.factor = 1
+	default:
+		delete(h.pingPongs, name)
 	}
-	return after * time.Duration(pp.factor)
+}
+
+// stayLocked returns how long the helper stays when it is idle.
+func (hp *helper) stayLocked() time.Duration {
+	after := cmp.Or(hp.face.Load().spec.AutounloadAfter, hp.host.cfg.Autounload.After)
+	if pp := hp.host.pingPongs[hp.name]; pp != nil {
+		after *= time.Duration(pp.factor)
+	}
+	return after
 }
 
 // leftLocked notes that the helper has left because it was idle.
