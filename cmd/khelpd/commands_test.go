@@ -197,14 +197,14 @@ func cmdSetenv(ts *testscript.TestScript, _ bool, args []string) {
 	})
 }
 
-// notified STATE: waits for a message to the service manager, which must be the next.
+// notified REGEXP: waits for a message to the service manager, which must be the next and match as a whole.
 func cmdNotified(ts *testscript.TestScript, _ bool, args []string) {
 	buf := make([]byte, 4096)
 	conn := worldOf(ts).notify
 	ts.Check(conn.SetReadDeadline(time.Now().Add(testkit.Patience)))
 	n, err := conn.Read(buf)
 	ts.Check(err)
-	if got := string(buf[:n]); got != args[0] {
+	if got := string(buf[:n]); !regexp.MustCompile("^(?:" + args[0] + ")$").MatchString(got) {
 		ts.Fatalf("the service manager was told %q, want %q", got, args[0])
 	}
 }

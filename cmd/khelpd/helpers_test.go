@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/khelp/khelp/host/hosttest/testkit"
@@ -26,15 +27,20 @@ var programs = map[string]func(){
 	"h_refuse":   refuseHelper,
 	"h_stay":     stayHelper,
 	"h_slow":     slowHelper,
+	"h_child":    childHelper,
+	"h_gate":     gateHelper,
+	"h_talk":     talkHelper,
+	"as":         asUser,
 	"not_helper": func() { fmt.Println("hello, I am something else") },
 	"activate":   activate,
-	"logged":     logged,
+	"logged":     func() { redirected("logged", 2) },
+	"written":    func() { redirected("written", 1, 2) },
 	"unread":     unread,
 	"leaky":      leaky,
 }
 
 // helperNames are those that lie on the helper path of scripts.
-var helperNames = []string{"h_count", "h_guard", "h_refuse", "h_stay", "h_slow", "not_helper"}
+var helperNames = []string{"h_count", "h_guard", "h_refuse", "h_stay", "h_slow", "h_child", "h_gate", "h_talk", "not_helper"}
 
 func init() {
 	if slices.Contains(helperNames, filepath.Base(os.Args[0])) {
@@ -96,6 +102,70 @@ func stayHelper() {
 	}})
 }
 
+// childHelper requires another, and ships texts.
+func childHelper() {
+	helper.Serve(helper.Helper[struct{}]{
+		Name: "h_child", Version: "2.0.0", Description: "needs h_count", Requires: []string{"h_count ~> 1.0"},
+		Sections: map[string]string{"readme": "Read me.\n", "licence": "Do as you like.\n"},
+		Config: &struct {
+			Depth int `khelp:"depth" doc:"how deep"`
+		}{Depth: 3},
+		Hooks: helper.Hooks[struct{}]{"socket.close": func(context.Context, *helper.Call, *struct{}) error { return nil }},
+	})
+}
+
+// gateHelper starts when somebody writes to the pipe that it is told of.
+func gateHelper() {
+	var conf struct{ Gate string }
+	helper.Serve(helper.Helper[struct{}]{
+		Name: "h_gate", Version: "0.1.0", Config: &conf, Init: func(context.Context, *helper.Host) error {
+			_, err := os.ReadFile(conf.Gate)
+			return err
+		},
+	})
+}
+
+// talkHelper says on stderr what it sees.
+func talkHelper() {
+	helper.Serve(helper.Helper[struct{}]{
+		Name: "h_talk", Version: "0.1.0",
+		Init: func(context.Context, *helper.Host) error {
+			_, err := fmt.Fprintln(os.Stderr, "good morning")
+			return err
+		},
+		Hooks: helper.Hooks[struct{}]{"socket.newconn": func(context.Context, *helper.Call, *struct{}) error {
+			_, err := fmt.Fprintln(os.Stderr, "somebody comes")
+			return err
+		}},
+	})
+}
+
+// asUser is the program "as": as UID GID[,GID...] PROGRAM ARGS... is khelpd as another user.
+func asUser() {
+	err := func() error {
+		uid, err := strconv.Atoi(os.Args[1])
+		if err != nil {
+			return err
+		}
+		var gids []int
+		for _, word := range strings.Split(os.Args[2], ",") {
+			gid, err := strconv.Atoi(word)
+			if err != nil {
+				return err
+			}
+			gids = append(gids, gid)
+		}
+		// Not by execve: the way to the program may be closed to others.
+		return errors.Join(syscall.Setgroups(gids[1:]), syscall.Setgid(gids[0]), syscall.Setuid(uid))
+	}()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "as:", err)
+		os.Exit(125)
+	}
+	os.Args = os.Args[3:]
+	main()
+}
+
 // activate is a service manager in small: activate NAME FILE PROGRAM ARGS... listens, writes the address to the file and becomes the
 // program, with the socket as descriptor 3.
 func activate() {
@@ -122,19 +192,22 @@ func activate() {
 	os.Exit(1)
 }
 
-// logged FILE PROGRAM ARGS... becomes the program, with stderr going to the file, so that a script can read it meanwhile.
-func logged() {
+// redirected is the programs "logged FILE PROGRAM ARGS...", which becomes the program with stderr going to the file, so that a script can
+// read it meanwhile, and "written", with stdout going there too.
+func redirected(name string, descriptors ...int) {
 	err := func() error {
 		f, err := os.Create(os.Args[1])
 		if err != nil {
 			return err
 		}
-		if err := dup(int(f.Fd()), 2); err != nil {
-			return err
+		for _, fd := range descriptors {
+			if err := dup(int(f.Fd()), fd); err != nil {
+				return err
+			}
 		}
 		return become(os.Args[2:], os.Environ())
 	}()
-	fmt.Fprintln(os.Stderr, "logged:", err)
+	fmt.Fprintln(os.Stderr, name+":", err)
 	os.Exit(1)
 }
 

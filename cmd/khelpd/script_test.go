@@ -39,6 +39,12 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		Setup:               setup,
 		RequireExplicitExec: true,
+		Condition: func(name string) (bool, error) {
+			if name == "root" {
+				return os.Geteuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit":     cmdExit,
 			"waitfor":  cmdWaitfor,
@@ -122,6 +128,7 @@ func setup(env *testscript.Env) error {
 	env.Setenv("ECHO", echo.Addr().String())
 	env.Setenv("KHELPD_SOCKET", filepath.Join(env.WorkDir, "k.sock"))
 	env.Setenv("NOTIFY", notify)
+	env.Setenv("KHELPD_CACHE", filepath.Join(env.WorkDir, "cache"))
 	env.Setenv("GORACE", "atexit_sleep_ms=0") // or every program takes a second to exit under the race detector
 	env.Defer(func() {
 		for _, c := range w.conns {
