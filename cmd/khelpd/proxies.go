@@ -124,7 +124,11 @@ func (p *proxies) serve() {
 }
 
 func (p *proxies) start(x *proxied) {
-	p.serving.Go(func() { p.failed(x.proxy.Serve(context.Background())) }) // ends with retire, drain or close
+	p.serving.Go(func() { // ends with retire, drain or close
+		if err := x.proxy.Serve(context.Background()); !errors.Is(err, net.ErrClosed) { // which retire has done
+			p.failed(err)
+		}
+	})
 }
 
 // blocks returns the tcp blocks there are.
@@ -158,7 +162,7 @@ func (p *proxies) change(ctx context.Context, blocks []config.TCP) []control.Par
 			next = append(next, x)
 			continue
 		}
-		made, err := p.open(ctx, b, func(b config.TCP) (net.Listener, error) { return handOver(leaving, b) })
+		made, err := p.reopen(ctx, b, leaving)
 		if err == nil {
 			p.start(made)
 			next = append(next, made)
@@ -181,6 +185,19 @@ func (p *proxies) change(ctx context.Context, blocks []config.TCP) []control.Par
 	p.list = next
 	p.closeUnused(ctx)
 	return changes
+}
+
+// reopen is open while the daemon runs, with the sockets of the blocks that leave at hand.
+func (p *proxies) reopen(ctx context.Context, b config.TCP, leaving []*proxied) (*proxied, error) {
+	if sub := p.subsystems[b.Vnet]; sub != nil && sub.Async() != b.Async {
+		return nil, shared.ErrBusy.Errorf("tcp %q: the points of vnet %q are in use with async = %t; to change that takes a restart of the daemon",
+			b.Name, b.Vnet, sub.Async())
+	}
+	x, err := p.open(ctx, b, func(b config.TCP) (net.Listener, error) { return handOver(leaving, b) })
+	if isAddrInUse(err) {
+		err = shared.ErrBusy.Errorf("%w", err) // whoever asked may be in another process, where errnos do not get to
+	}
+	return x, err
 }
 
 func (p *proxies) named(name string) *proxied {
@@ -216,6 +233,7 @@ func handOver(leaving []*proxied, b config.TCP) (net.Listener, error) {
 func (p *proxies) retire(x *proxied) {
 	p.retired = append(p.retired, x)
 	p.log.Info("accepting no more", "tcp", x.block.Name, "address", x.lis.Addr().String(), "connections", x.proxy.Stats().Active)
+	_ = x.lis.Close() // so that, when retire returns, whoever connects meets the block that is now
 	p.serving.Go(func() {
 		_ = x.proxy.Shutdown(context.Background()) // it waits; drain and close cut it short
 		p.mu.Lock()

@@ -156,8 +156,12 @@ func errorsOf(plan control.Plan) error {
 		}
 	}
 	for _, ch := range plan.Parts {
-		if ch.Err != nil {
-			errs = append(errs, fmt.Errorf("%s %s %q: %w", ch.Action, ch.Kind, ch.Name, ch.Err))
+		switch {
+		case ch.Err == nil:
+		case ch.Kind == kindTCP: // its errors begin with its name
+			errs = append(errs, fmt.Errorf("%s %w", ch.Action, ch.Err))
+		default:
+			errs = append(errs, fmt.Errorf("%s %s: %w", ch.Action, ch.Name, ch.Err))
 		}
 	}
 	return errors.Join(errs...)
