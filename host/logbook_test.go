@@ -266,16 +266,6 @@ func TestLogbookHammer(t *testing.T) {
 	for w := range writers {
 		l := b.logger(base, fmt.Sprintf("h%d", w))
 		l.Info("0")
-<<<<<<< HEAD
-		writing.Go(func() {
-			for i := range each {
-				l.With("k", i).Named("x").Info("m")
-				l.Info(fmt.Sprint(i + 1))
-				b.logger(base, fmt.Sprintf("w%d-%d", w, i%50)).Info("one of many") // fewer than are kept, or h0 to h3 could go
-			}
-		})
-=======
->>>>>>> wt-obs
 		for range 3 {
 			records, sub, err := b.follow(fmt.Sprintf("h%d", w))
 			if err != nil || len(records) != 1 {
