@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -132,6 +134,28 @@ func TestH7_UnplacedHooksMakeNoCircle(t *testing.T) {
 			t.Fatalf("with all hooks: %v; with those that ask for a place: %v", errAll, errAsking)
 		}
 	})
+}
+
+// TestCheckWithoutKnowledge: where nothing is known of any helper, those on the path can be had all the same.
+func TestCheckWithoutKnowledge(t *testing.T) {
+	dir := t.TempDir()
+	name := "clock"
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	writeFile(t, filepath.Join(dir, "bin", name), nil)
+	cfg := parsed(t, filepath.Join(dir, "khelpd.hcl"), `
+khelpd {
+  helper_path = ["nowhere", "bin"]
+  autoload    = "path"
+}
+helper "ertt" {
+  requires = ["clock"]
+}
+`)
+	if diags := cfg.Check(nil, nil); len(diags) > 0 {
+		t.Error(render(t, cfg, diags))
+	}
 }
 
 // TestManyMistakes: what is wrong in a thousand places takes no longer than what is right, and what would take longer is cut.
