@@ -160,12 +160,24 @@ helper "ertt" {
 
 // TestManyMistakes: what is wrong in a thousand places takes no longer than what is right, and what would take longer is cut.
 func TestManyMistakes(t *testing.T) {
-	var pairs, unknown strings.Builder
+	var pairs, unknown, versions strings.Builder
 	for i := range 1000 {
 		fmt.Fprintf(&pairs, "helper \"h%d\" {\n  hook \"tcp.est_in\" {\n    order = \"before h%d\"\n  }\n}\n", i, i^1)
 		fmt.Fprintf(&unknown, "helper \"helper-%d\" {\n  requires = [\"hepler-%d\"]\n}\n", i, i)
 	}
-	_, diags := Parse("khelpd.hcl", []byte(pairs.String()))
+	for i := range 2000 {
+		fmt.Fprintf(&versions, "helper \"h%d\" {\n  requires = [\"h%d %s 1.%d\"]\n}\n", i, max(2000, i+1), []string{">=", "<="}[i/1999], i)
+	}
+	versions.WriteString("helper \"h2000\" {\n}\n")
+	_, diags := Parse("khelpd.hcl", []byte(versions.String()))
+	if len(diags) != 0 {
+		t.Errorf("constraints that can be met: %v", diags)
+	}
+	_, diags = Parse("khelpd.hcl", []byte(strings.Replace(versions.String(), "<= 1.1999", "<= 1.500", 1)))
+	if len(diags) != 1 || !strings.Contains(diags[0].Detail, "h1999 requires h2000 <= 1.500, but h501 requires h2000 >= 1.501 at khelpd.hcl:1505") {
+		t.Errorf("constraints that cannot be met: %v", diags)
+	}
+	_, diags = Parse("khelpd.hcl", []byte(pairs.String()))
 	if len(diags) != maxWritten {
 		t.Errorf("500 contradictions on one point are told in %d diagnostics, want %d", len(diags), maxWritten)
 	}
