@@ -144,8 +144,8 @@ func (s *survey) unmet(who string, r need) *hcl.Diagnostic {
 	switch path := s.cfg.Khelpd.HelperPath; {
 	case s.file(r.Name): // so it may not be loaded
 		return problem(r.at, "Requirement not permitted: EPERM",
-			"%s %q, which is on the helper path but not configured and may not be autoloaded: write a helper block for it, or allow it with autoload in the khelpd block.",
-			who, r.Name)
+			"%s %q, which is on the helper path but not configured and may not be autoloaded: write a helper block for it, "+
+				"or allow it with autoload in the khelpd block.", who, r.Name)
 	case len(path) == 0 || !s.mayLoad(r.Name):
 		return problem(r.at, "Unknown requirement: ENOENT", "%s %q, which is neither configured nor built in%s", who, r.Name, stop(s.suggest(r.Name)))
 	default:

@@ -16,9 +16,9 @@ import (
 // properties, and requirements and orders as far as they can be seen. Nothing is started. What it finds is an error if it must make a
 // load fail that nobody has to ask for, or any load, and otherwise a warning.
 //
-// known returns what a helper says of itself, if that is known; nil knows nothing. It is asked for each helper block by its spec, and by name alone for
-// those that are required, not configured and may be autoloaded. builtins are the names of the helpers that are in the program. Of files
-// it looks only whether they are on the helper path.
+// known returns what a helper says of itself, if that is known; nil knows nothing. It is asked for each helper block by its spec, and by
+// name alone for those that are required, not configured and may be autoloaded. builtins are the names of the helpers that are in the
+// program. Of files, Check looks only whether they are on the helper path.
 func (c *Config) Check(known func(shared.HelperSpec) (shared.Modinfo, bool), builtins []string) hcl.Diagnostics {
 	s := newSurvey(c)
 	s.look, s.known = true, known
