@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -11,19 +13,58 @@ import (
 	"github.com/khelp/khelp/shared"
 )
 
-// manyHelpers writes n helpers, each of which requires the two before it and wants to be behind the one before it.
+// manyHelpers writes n helpers, most of which require ten others, in rows of seven, and want to be behind the one before them.
 func manyHelpers(n int) string {
 	var b strings.Builder
 	for i := range n {
 		fmt.Fprintf(&b, "helper \"h%d\" {\n  timeout = \"5ms\"\n", i)
+		var requires []string
+		for _, j := range requiredBy(i) {
+			requires = append(requires, fmt.Sprintf("%q", fmt.Sprintf("h%d%s", j, []string{"", " ~> 1.0", " >= 1.0, < 2.0"}[j%3])))
+		}
+		if requires != nil {
+			fmt.Fprintf(&b, "  requires = [%s]\n", strings.Join(requires, ", "))
+		}
 		order := "first"
 		if i > 1 {
-			fmt.Fprintf(&b, "  requires = [\"h%d\", \"h%d ~> 1.0\"]\n", i-1, i-2)
 			order = fmt.Sprintf("after h%d", i-1)
 		}
 		fmt.Fprintf(&b, "  hook \"tcp.est_in\" {\n    order = %q\n  }\n  config {\n    size = %d\n  }\n}\n\n", order, i)
 	}
 	return b.String()
+}
+
+// requiredBy returns the ten helpers in the row before that of helper i, or none if i is in the first of seven rows.
+func requiredBy(i int) []int {
+	row := i % 70 / 10
+	if row == 0 {
+		return nil
+	}
+	first := i/70*70 + (row-1)*10
+	out := make([]int, shared.MaxRequires)
+	for j := range out {
+		out[j] = first + j
+	}
+	return out
+}
+
+// manyKnown says what the helpers of manyHelpers are. They name themselves some of those whom they require.
+func manyKnown(spec shared.HelperSpec) (shared.Modinfo, bool) {
+	var i int
+	if _, err := fmt.Sscanf(spec.Name, "h%d", &i); err != nil {
+		return shared.Modinfo{}, false
+	}
+	info := shared.Modinfo{
+		Name: spec.Name, Version: "1.2.3", API: shared.APIGeneration,
+		Hooks:      []shared.HookInfo{{Point: "tcp.est_in"}, {Point: "tcp.est_out", Index: 1}},
+		Properties: []shared.Property{{Name: "size", Type: shared.PropertyInt, Required: true}, {Name: "name", Type: shared.PropertyString}},
+	}
+	for _, j := range requiredBy(i) {
+		if j%2 == 0 {
+			info.Requires = append(info.Requires, shared.Requirement{Name: fmt.Sprintf("h%d", j), Constraint: ">= 1.1"})
+		}
+	}
+	return info, true
 }
 
 // TestH7_ContradictionsModel holds what is reported for random orders against the sorter:
@@ -69,7 +110,7 @@ func TestH7_ContradictionsModel(t *testing.T) {
 	})
 }
 
-// TestH7_UnplacedHooksMakeNoCircle backs what checkOrders leaves out: hooks that ask for no place never matter for a contradiction.
+// TestH7_UnplacedHooksMakeNoCircle backs what contradictingOrders leaves out: hooks that ask for no place never matter for a contradiction.
 func TestH7_UnplacedHooksMakeNoCircle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var all, asking []shared.Ordered
@@ -93,4 +134,62 @@ func TestH7_UnplacedHooksMakeNoCircle(t *testing.T) {
 			t.Fatalf("with all hooks: %v; with those that ask for a place: %v", errAll, errAsking)
 		}
 	})
+}
+
+// TestCheckWithoutKnowledge: where nothing is known of any helper, those on the path can be had all the same.
+func TestCheckWithoutKnowledge(t *testing.T) {
+	dir := t.TempDir()
+	name := "clock"
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	writeFile(t, filepath.Join(dir, "bin", name), nil)
+	cfg := parsed(t, filepath.Join(dir, "khelpd.hcl"), `
+khelpd {
+  helper_path = ["nowhere", "bin"]
+  autoload    = "path"
+}
+helper "ertt" {
+  requires = ["clock"]
+}
+`)
+	if diags := cfg.Check(nil, nil); len(diags) > 0 {
+		t.Error(render(t, cfg, diags))
+	}
+}
+
+// TestManyMistakes: what is wrong in a thousand places takes no longer than what is right, and what would take longer is cut.
+func TestManyMistakes(t *testing.T) {
+	var pairs, unknown, versions strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&pairs, "helper \"h%d\" {\n  hook \"tcp.est_in\" {\n    order = \"before h%d\"\n  }\n}\n", i, i^1)
+		fmt.Fprintf(&unknown, "helper \"helper-%d\" {\n  requires = [\"hepler-%d\"]\n}\n", i, i)
+	}
+	for i := range 2000 {
+		fmt.Fprintf(&versions, "helper \"h%d\" {\n  requires = [\"h%d %s 1.%d\"]\n}\n", i, max(2000, i+1), []string{">=", "<="}[i/1999], i)
+	}
+	versions.WriteString("helper \"h2000\" {\n}\n")
+	_, diags := Parse("khelpd.hcl", []byte(versions.String()))
+	if len(diags) != 0 {
+		t.Errorf("constraints that can be met: %v", diags)
+	}
+	_, diags = Parse("khelpd.hcl", []byte(strings.Replace(versions.String(), "<= 1.1999", "<= 1.500", 1)))
+	if len(diags) != 1 || !strings.Contains(diags[0].Detail, "h1999 requires h2000 <= 1.500, but h501 requires h2000 >= 1.501 at khelpd.hcl:1505") {
+		t.Errorf("constraints that cannot be met: %v", diags)
+	}
+	_, diags = Parse("khelpd.hcl", []byte(pairs.String()))
+	if len(diags) != maxWritten {
+		t.Errorf("500 contradictions on one point are told in %d diagnostics, want %d", len(diags), maxWritten)
+	}
+	diags = parsed(t, "khelpd.hcl", unknown.String()).Check(nil, nil)
+	if len(diags) != 1000 {
+		t.Errorf("1000 requirements on nothing are told in %d diagnostics", len(diags))
+	}
+	hints := 0
+	for _, d := range diags {
+		hints += strings.Count(d.Detail, "did you mean")
+	}
+	if hints != maxWritten {
+		t.Errorf("%d suggestions, want %d", hints, maxWritten)
+	}
 }

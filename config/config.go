@@ -16,10 +16,12 @@ const (
 // Config is a whole configuration, merged from all its files. It always comes with the files that were read, so that diagnostics can
 // show lines of them, also when there were errors; the rest is usable only when there were none.
 type Config struct {
-	Khelpd  Khelpd
-	Helpers []Helper // in the order of files and of blocks within them, which is the order in which they load
-	TCP     []TCP    // likewise
-	Files   map[string]*hcl.File
+	Khelpd     Khelpd
+	Autounload Autounload
+	Access     *Access  // nil: nothing is said, and only the daemon's own user may ask for anything
+	Helpers    []Helper // in the order of files and of blocks within them, which is the order in which they load
+	TCP        []TCP    // likewise
+	Files      map[string]*hcl.File
 }
 
 // Khelpd is the block `khelpd`: the daemon itself. Defaults are filled in.
@@ -28,7 +30,11 @@ type Khelpd struct {
 	HelperPath    []string // directories, absolute, searched in this order
 	LogLevel      string   // trace, debug, info, warn or error
 	LogFormat     string   // text or json
+	Autoload      shared.AutoloadScope
 	Range         hcl.Range
+
+	controlSocket *hcl.Range // nil: not written
+	logFormat     *hcl.Range
 }
 
 // Helper is one block `helper`, with the places of its parts for errors that are found later (see Config.Diagnose).
@@ -38,10 +44,14 @@ type Helper struct {
 
 	Range hcl.Range // the block's header
 
-	config     *hcl.Range           // the config block's header, if there is one
-	properties map[string]hcl.Range // the attributes within it
+	config     *hcl.Range                     // the config block's header, if there is one
+	properties map[string]hcl.Range           // the attributes within it
+	hooks      map[shared.HookPoint]hcl.Range // the headers of the hook blocks
 	orders     map[shared.HookPoint]hcl.Range
 	requires   []hcl.Range // parallel to Spec.Requires
+	classes    []hcl.Range // parallel to Spec.Classes
+	version    hcl.Range   // if Spec.Version is set
+	autounload *hcl.Range
 }
 
 // TCP is one block `tcp`: a proxy from Listen to Upstream. It answers to no kernel function; it is the subsystem whose points helpers
@@ -70,7 +80,8 @@ func (c *Config) Helper(name string) *Helper {
 }
 
 // Load reads a configuration from a file, or from all files *.hcl of a directory in the order of their names, and checks what can be
-// checked without starting a helper. Files must be regular ones: no pipes, no devices. Diagnostics may be warnings only: ask HasErrors. The Config is never nil, for WriteDiagnostics.
+// checked without any helper; Check goes on from there. Files must be regular ones: no pipes, no devices. Diagnostics may be warnings
+// only: ask HasErrors. The Config is never nil, for WriteDiagnostics.
 //
 // Paths in the configuration are relative to the file they stand in; those in the Config are absolute.
 func Load(path string) (*Config, hcl.Diagnostics) {
@@ -89,7 +100,6 @@ func parse(sources []source, diags hcl.Diagnostics) (*Config, hcl.Diagnostics) {
 		Khelpd: Khelpd{ControlSocket: DefaultControlSocket, LogLevel: DefaultLogLevel, LogFormat: DefaultLogFormat},
 		Files:  map[string]*hcl.File{},
 	}
-	broken := diags.HasErrors()
 	for _, src := range sources {
 		file, syntax := parseFile(src)
 		cfg.Files[src.name] = file
@@ -97,8 +107,7 @@ func parse(sources []source, diags hcl.Diagnostics) (*Config, hcl.Diagnostics) {
 		d := newDecoder(cfg, src, syntax.HasErrors())
 		d.file(file)
 		diags = append(diags, d.diags...)
-		broken = broken || syntax.HasErrors()
 	}
-	diags = append(diags, cfg.check(broken)...)
-	return cfg, sorted(diags, sources)
+	diags = append(diags, cfg.check()...)
+	return cfg, sorted(diags)
 }

@@ -34,6 +34,18 @@ khelpd {
   helper_path    = ["/usr/libexec/khelp", "./bin", "more"]
   log_level      = "debug"
   log_format     = "json"
+  autoload       = ["clock", "base"]
+}
+
+access {
+  allow {
+    actions = ["stat", "logs"]
+    users   = ["4000000001", "4000000002"]
+  }
+  allow {
+    actions = ["load", "unload", "autoload"]
+    groups  = ["4000000003"]
+  }
 }
 
 helper "ertt" {
@@ -68,12 +80,23 @@ helper "ertt" {
   hook "tcp.est_out" {
     order = "after clock"
   }
+  autounload {
+    policy = "once"
+    after  = "30s"
+  }
 }
 `))
 	writeFile(t, filepath.Join(dir, "greeting.txt"), []byte("hello\n"))
 	writeFile(t, filepath.Join(dir, "20-tcp.hcl"), []byte(`
 helper "clock" {
   command = ["clock"]
+  load    = "demand"
+}
+
+autounload {
+  after          = "1m"
+  memory_floor   = "12.5%"
+  under_pressure = "unreferenced"
 }
 
 tcp "web" {
@@ -102,7 +125,16 @@ tcp "any" {
 			HelperPath:    []string{"/usr/libexec/khelp", filepath.Join(dir, "bin"), filepath.Join(dir, "more")},
 			LogLevel:      "debug",
 			LogFormat:     "json",
+			Autoload:      shared.AutoloadScope{Names: []string{"clock", "base"}},
 		},
+		Autounload: Autounload{After: time.Minute, MemoryFloor: 0.125, UnderPressure: "unreferenced"},
+		Access: &Access{Rules: []shared.AccessRule{
+			{Privileges: []shared.Privilege{shared.PrivilegeStat, shared.PrivilegeLogs}, UIDs: []uint32{4000000001, 4000000002}},
+			{
+				Privileges: []shared.Privilege{shared.PrivilegeLoad, shared.PrivilegeUnload, shared.PrivilegeAutoload},
+				GIDs:       []uint32{4000000003},
+			},
+		}},
 		Helpers: []Helper{
 			{Spec: shared.HelperSpec{
 				Name:      "ertt",
@@ -127,8 +159,10 @@ tcp "any" {
 					},
 					{Point: "tcp.est_out", Order: shared.Order{Place: shared.After, Helper: "clock"}},
 				},
+				Autounload:      shared.AutounloadOnce,
+				AutounloadAfter: 30 * time.Second,
 			}},
-			{Spec: shared.HelperSpec{Name: "clock", Command: []string{"clock"}, Load: shared.LoadBoot}},
+			{Spec: shared.HelperSpec{Name: "clock", Command: []string{"clock"}, Load: shared.LoadDemand}},
 		},
 		TCP: []TCP{
 			{Name: "web", Listen: "127.0.0.1:8080", Upstream: "[::1]:9000", Vnet: "edge"},
@@ -137,7 +171,7 @@ tcp "any" {
 	}
 	ignore := []cmp.Option{
 		cmpopts.IgnoreTypes(hcl.Range{}), cmpopts.IgnoreFields(Config{}, "Files"),
-		cmpopts.IgnoreUnexported(Helper{}, TCP{}),
+		cmpopts.IgnoreUnexported(Khelpd{}, Helper{}, TCP{}),
 	}
 	if diff := cmp.Diff(want, cfg, ignore...); diff != "" {
 		t.Errorf("configuration differs (-want +got):\n%s", diff)
@@ -155,8 +189,11 @@ tcp "any" {
 func TestDefaults(t *testing.T) {
 	cfg := parsed(t, "khelpd.hcl", "helper \"ertt\" {\n}\n")
 	want := Khelpd{ControlSocket: "/run/khelpd/khelpd.sock", LogLevel: "info", LogFormat: "text"}
-	if diff := cmp.Diff(want, cfg.Khelpd, cmpopts.IgnoreTypes(hcl.Range{})); diff != "" {
+	if diff := cmp.Diff(want, cfg.Khelpd, cmpopts.IgnoreTypes(hcl.Range{}), cmpopts.IgnoreUnexported(Khelpd{})); diff != "" {
 		t.Errorf("khelpd without a block (-want +got):\n%s", diff)
+	}
+	if cfg.Access != nil || cfg.Autounload != (Autounload{}) {
+		t.Errorf("without their blocks there are access %+v and autounload %+v", cfg.Access, cfg.Autounload)
 	}
 	spec := shared.HelperSpec{Name: "ertt", Load: shared.LoadBoot}
 	if diff := cmp.Diff(spec, cfg.Helpers[0].Spec); diff != "" {
@@ -239,13 +276,17 @@ func TestManyHelpers(t *testing.T) {
 	if len(cfg.Helpers) != 1000 {
 		t.Fatalf("%d helpers, want 1000", len(cfg.Helpers))
 	}
+	if diags := cfg.Check(manyKnown, nil); len(diags) > 0 {
+		t.Fatal(render(t, cfg, diags))
+	}
 }
 
-// BenchmarkParse1000 validates 1,000 helpers with requirements and orders.
-func BenchmarkParse1000(b *testing.B) {
+// BenchmarkValidate1000 validates 1,000 helpers that are all known, with ten requirements each, and that all hook one point in an order.
+func BenchmarkValidate1000(b *testing.B) {
 	text := []byte(manyHelpers(1000))
 	for b.Loop() {
-		if _, diags := Parse("khelpd.hcl", text); len(diags) > 0 {
+		cfg, diags := Parse("khelpd.hcl", text)
+		if diags = append(diags, cfg.Check(manyKnown, nil)...); len(diags) > 0 {
 			b.Fatal(diags)
 		}
 	}

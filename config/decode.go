@@ -3,12 +3,14 @@ package config
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
+	"github.com/zclconf/go-cty/cty"
 
 	"github.com/khelp/khelp/shared"
 )
@@ -21,6 +23,8 @@ type decoder struct {
 	eval   *hcl.EvalContext
 	broken bool // the parser found errors: what is missing may be missing for that
 	diags  hcl.Diagnostics
+
+	constraints constraints
 }
 
 func newDecoder(cfg *Config, src source, broken bool) *decoder {
@@ -28,7 +32,7 @@ func newDecoder(cfg *Config, src source, broken bool) *decoder {
 	if err != nil { // no working directory: relative paths stay relative
 		dir = filepath.Dir(src.name)
 	}
-	return &decoder{cfg: cfg, src: src, dir: dir, eval: evalContext(dir), broken: broken}
+	return &decoder{cfg: cfg, src: src, dir: dir, eval: evalContext(dir), broken: broken, constraints: constraints{}}
 }
 
 func (d *decoder) errorf(at hcl.Range, summary, format string, args ...any) {
@@ -46,6 +50,10 @@ func (d *decoder) file(f *hcl.File) {
 		switch block.Type {
 		case "khelpd":
 			d.khelpd(content)
+		case "autounload":
+			d.autounload(content)
+		case "access":
+			d.access(content)
 		case "helper":
 			d.helper(block, content)
 		case "tcp":
@@ -74,12 +82,12 @@ func checkPath(p string) error {
 
 func (d *decoder) khelpd(b *body) {
 	k := &d.cfg.Khelpd
-	if k.Range.Filename != "" {
-		d.errorf(b.header, "Second khelpd block", "The khelpd block stands once in all files together; the first is at %s.", place(k.Range))
+	if d.second("khelpd", k.Range, b.header) {
 		// What is wrong in this one is reported all the same, but the first one counts.
 		k = &Khelpd{}
 	}
 	k.Range = b.header
+	k.controlSocket, k.logFormat = b.place("control_socket"), b.place("log_format")
 	if e := b.expr("control_socket"); e != nil {
 		if p := d.checked(e, "Bad path", d.checkSocket); p != "" {
 			k.ControlSocket = d.path(p)
@@ -94,6 +102,55 @@ func (d *decoder) khelpd(b *body) {
 	}
 	k.LogLevel = cmp.Or(d.choice(b.expr("log_level"), "log level", "trace", "debug", "info", "warn", "error"), k.LogLevel)
 	k.LogFormat = cmp.Or(d.choice(b.expr("log_format"), "log format", "text", "json"), k.LogFormat)
+	k.Autoload = d.scope(b.expr("autoload"))
+}
+
+// second reports a block of which there is one already, in this or another file. A block that is not there has no first place.
+func (d *decoder) second(kind string, first, header hcl.Range) bool {
+	if first.Filename == "" {
+		return false
+	}
+	d.errorf(header, "Second "+kind+" block", "The %s block stands once in all files together; the first is at %s.", kind, place(first))
+	return true
+}
+
+// scope decodes which helpers may be autoloaded: the words configured or path, or a list of names.
+func (d *decoder) scope(e hclsyntax.Expression) (s shared.AutoloadScope) {
+	if e == nil {
+		return s
+	}
+	if _, diags := hcl.ExprList(e); diags.HasErrors() { // not written as a list
+		el, ok := d.value(e)
+		switch {
+		case !ok:
+			return s
+		case el.val.Type() == cty.String:
+			s.Path = d.scopeWord(el) == "path"
+			return s
+		case !iterable(el.val):
+			d.wrongType(el, "configured or path in quotes, or a list of strings")
+			return s
+		}
+	}
+	for _, w := range d.distinct(e) {
+		if err := shared.ValidateName("helper name", w.text); err != nil {
+			d.errorf(w.at, "Bad name", "%s", sentence(err.Error()))
+			continue
+		}
+		s.Names = append(s.Names, w.text)
+	}
+	return s
+}
+
+func (d *decoder) scopeWord(el element) string {
+	words := []string{"configured", "path"}
+	text := el.val.AsString()
+	if slices.Contains(words, text) {
+		return text
+	}
+	d.errorf(el.at, "Unknown autoload scope", "There is no autoload scope %q%s", text,
+		cmp.Or(shared.DidYouMean(text, words), fmt.Sprintf("; it must be configured or path, or a list of names such as [%q].", text)))
+	return ""
 }
 
 // maxSocketPath is what fits into sockaddr_un's sun_path on Linux, with the NUL at its end.
@@ -131,9 +188,7 @@ func (d *decoder) tcp(block *hclsyntax.Block, b *body) {
 		return shared.ValidateName("vnet", name)
 	})
 	t.Async = d.flag(b.expr("async"), true)
-	if attr := b.attrs["async"]; attr != nil {
-		t.async = &attr.SrcRange
-	}
+	t.async = b.place("async")
 	t.wrong = len(d.diags) > before
 	d.cfg.TCP = append(d.cfg.TCP, t)
 }
@@ -155,7 +210,7 @@ func (d *decoder) duplicate(block *hclsyntax.Block, first hcl.Range) {
 func (d *decoder) require(b *body, kind string, names ...string) {
 	for _, name := range names {
 		if b.attrs[name] == nil && !d.broken {
-			d.errorf(b.header, "Missing attribute", "A %s block needs the attribute %q.", kind, name)
+			d.errorf(b.header, "Missing attribute", "%s block needs the attribute %q.", capital(article(kind)), name)
 		}
 	}
 }

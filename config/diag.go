@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,10 +33,14 @@ func sentence(text string) string {
 	if text == "" {
 		return ""
 	}
-	if c := text[0]; c >= 'a' && c <= 'z' {
-		text = string(c-'a'+'A') + text[1:]
+	return stop(capital(text))
+}
+
+func capital(text string) string {
+	if text == "" || text[0] < 'a' || text[0] > 'z' {
+		return text
 	}
-	return stop(text)
+	return string(text[0]-'a'+'A') + text[1:]
 }
 
 func stop(text string) string {
@@ -67,26 +72,19 @@ func place(r hcl.Range) string {
 	return fmt.Sprintf("%s:%d", r.Filename, r.Start.Line)
 }
 
-// sorted puts diagnostics in the order of the files and of the lines in them; those without a place come first. Where parser and
-// decoder say the same of the same place, once is enough.
-func sorted(diags hcl.Diagnostics, sources []source) hcl.Diagnostics {
-	rank := make(map[string]int, len(sources))
-	for i, src := range sources {
-		rank[src.name] = i + 1
-	}
-	key := func(d *hcl.Diagnostic) (file, offset int) {
+// sorted puts diagnostics in the order of the files, which is that of their names, and of the lines in them; those without a place come
+// first. Where parser and decoder say the same of the same place, once is enough.
+func sorted(diags hcl.Diagnostics) hcl.Diagnostics {
+	key := func(d *hcl.Diagnostic) (file string, offset int) {
 		if d.Subject == nil {
-			return 0, 0
+			return "", 0
 		}
-		return rank[d.Subject.Filename], d.Subject.Start.Byte
+		return d.Subject.Filename, d.Subject.Start.Byte
 	}
 	slices.SortStableFunc(diags, func(a, b *hcl.Diagnostic) int {
 		fileA, byteA := key(a)
 		fileB, byteB := key(b)
-		if fileA != fileB {
-			return fileA - fileB
-		}
-		return byteA - byteB
+		return cmp.Or(cmp.Compare(fileA, fileB), byteA-byteB)
 	})
 	return slices.CompactFunc(diags, func(a, b *hcl.Diagnostic) bool {
 		return a.Summary == b.Summary && a.Detail == b.Detail && a.Subject != nil && b.Subject != nil && *a.Subject == *b.Subject

@@ -41,7 +41,7 @@ func FormatFiles(path string) ([]Formatted, map[string]*hcl.File, hcl.Diagnostic
 			out = append(out, Formatted{Name: src.name, Before: src.text, After: Format(src.text)})
 		}
 	}
-	return out, files, sorted(diags, sources)
+	return out, files, sorted(diags)
 }
 
 // Write puts the formatted text into the file, which keeps its owner, its mode and its links. Until that is done, a copy of the old

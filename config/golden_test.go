@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
@@ -11,12 +12,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/khelp/khelp/shared"
 )
 
 var update = flag.Bool("update", false, "write what the diagnostics are now into testdata")
 
 // TestDiagnostics holds the diagnostics of each testdata/bad/*.txtar, as people see them, against the file "want" in it. A comment line
-// "load: PATH" says what to load; else it is the directory with all files of the archive.
+// "load: PATH" says what to load; else it is the directory with all files of the archive. A configuration without errors is held against
+// the files modinfo/NAME.json, which are what is known of helpers, and against the builtins that a line "builtins: NAMES" tells.
 func TestDiagnostics(t *testing.T) {
 	golden(t, "testdata/bad/*.txtar")
 }
@@ -49,9 +53,13 @@ func goldenFile(t *testing.T, path string) {
 	dir := t.TempDir()
 	t.Chdir(dir)
 	load := "."
+	var builtins []string
 	for line := range strings.Lines(string(archive.Comment)) {
 		if p, ok := strings.CutPrefix(line, "load: "); ok {
 			load = strings.TrimSpace(p)
+		}
+		if names, ok := strings.CutPrefix(line, "builtins: "); ok {
+			builtins = strings.Fields(names)
 		}
 	}
 	want := -1
@@ -63,6 +71,9 @@ func goldenFile(t *testing.T, path string) {
 		writeFile(t, f.Name, f.Data)
 	}
 	cfg, diags := Load(load)
+	if !diags.HasErrors() {
+		diags = sorted(append(diags, cfg.Check(described(t), builtins)...))
+	}
 	checkRanges(t, cfg, diags)
 	got := bytes.ReplaceAll([]byte(render(t, cfg, diags)), []byte(dir), []byte("$WORK"))
 	switch {
@@ -80,6 +91,21 @@ func goldenFile(t *testing.T, path string) {
 	}
 	if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// described is what the files modinfo/NAME.json say of helpers. Name and API need not be written.
+func described(t *testing.T) func(shared.HelperSpec) (shared.Modinfo, bool) {
+	return func(spec shared.HelperSpec) (shared.Modinfo, bool) {
+		text, err := os.ReadFile(filepath.Join("modinfo", spec.Name+".json"))
+		if err != nil {
+			return shared.Modinfo{}, false
+		}
+		info := shared.Modinfo{Name: spec.Name, API: shared.APIGeneration}
+		if err := json.Unmarshal(text, &info); err != nil {
+			t.Fatalf("%s: %v", spec.Name, err)
+		}
+		return info, true
 	}
 }
 

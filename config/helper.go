@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hashicorp/go-version"
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
@@ -20,7 +19,7 @@ import (
 )
 
 func (d *decoder) helper(block *hclsyntax.Block, b *body) {
-	h := Helper{Range: b.header, orders: map[shared.HookPoint]hcl.Range{}}
+	h := Helper{Range: b.header, hooks: map[shared.HookPoint]hcl.Range{}, orders: map[shared.HookPoint]hcl.Range{}}
 	h.Spec.Name = block.Labels[0]
 	named := d.name(block, "helper name")
 	if first := d.cfg.Helper(h.Spec.Name); named && first != nil {
@@ -29,13 +28,16 @@ func (d *decoder) helper(block *hclsyntax.Block, b *body) {
 	s := &h.Spec
 	s.Command = d.command(b.expr("command"))
 	s.SHA256 = d.checked(b.expr("sha256"), "Bad checksum", shared.ValidateSHA256)
-	s.Version = d.checked(b.expr("version"), "Bad version constraint", checkConstraint)
+	if e := b.expr("version"); e != nil {
+		s.Version, h.version = d.checked(e, "Bad version constraint", d.constraints.check), e.Range()
+	}
 	for _, w := range d.distinct(b.expr("classes")) {
 		if err := shared.Class(w.text).Validate(); err != nil {
 			d.errorf(w.at, "Bad class", "%s", sentence(err.Error()))
 			continue
 		}
 		s.Classes = append(s.Classes, shared.Class(w.text))
+		h.classes = append(h.classes, w.at)
 	}
 	d.requirements(b.expr("requires"), &h)
 	s.Load = d.load(b.expr("load"))
@@ -51,28 +53,40 @@ func (d *decoder) helper(block *hclsyntax.Block, b *body) {
 
 // parts decodes the blocks within a helper block.
 func (d *decoder) parts(b *body, h *Helper) {
-	hooks := map[string]hcl.Range{}
 	for _, block := range b.blocks {
 		header := block.DefRange()
-		content := d.open(block.Type, header, block.Body)
+		content := d.open(kindOf("helper", block.Type), header, block.Body)
 		switch block.Type {
 		case "config":
-			if h.config != nil {
-				d.errorf(header, "Second config block", "A helper has one config block; the first is at %s.", place(*h.config))
-			} else {
+			if d.once(block, h.config) {
 				h.config = &header
 			}
 			d.properties(content, h)
+		case "autounload":
+			if d.once(block, h.autounload) {
+				h.autounload = &header
+				d.helperAutounload(content, &h.Spec)
+			} else {
+				d.helperAutounload(content, &shared.HelperSpec{}) // what is wrong in it is reported all the same
+			}
 		case "hook":
-			point := block.Labels[0]
-			if first, twice := hooks[point]; twice {
+			point := shared.HookPoint(block.Labels[0])
+			if first, twice := h.hooks[point]; twice {
 				d.duplicate(block, first)
 			} else {
-				hooks[point] = header
+				h.hooks[point] = header
 			}
 			d.hook(block, content, h)
 		}
 	}
+}
+
+// once reports a block that a helper has already.
+func (d *decoder) once(block *hclsyntax.Block, first *hcl.Range) bool {
+	if first != nil {
+		d.errorf(block.DefRange(), "Second "+block.Type+" block", "A helper has one %s block; the first is at %s.", block.Type, place(*first))
+	}
+	return first == nil
 }
 
 // command returns the program and its arguments. A program with a slash in it is a path.
@@ -103,13 +117,6 @@ func (d *decoder) command(e hclsyntax.Expression) []string {
 	return out
 }
 
-func checkConstraint(text string) error {
-	if _, err := version.NewConstraint(text); err != nil {
-		return fmt.Errorf("%q is no version constraint, such as \"~> 1.2\", \">= 1.0, < 2.0\" or \"1.4.1\"", text)
-	}
-	return nil
-}
-
 // requirements decodes entries such as "ertt" or "ertt ~> 1.2".
 func (d *decoder) requirements(e hclsyntax.Expression, h *Helper) {
 	words, _ := d.strs(e)
@@ -117,13 +124,13 @@ func (d *decoder) requirements(e hclsyntax.Expression, h *Helper) {
 	for _, w := range words {
 		r, err := shared.ParseRequirement(w.text)
 		if err == nil && r.Constraint != "" {
-			err = checkConstraint(r.Constraint)
+			err = d.constraints.check(r.Constraint)
 		}
 		switch {
 		case err != nil:
 			d.errorf(w.at, "Bad requirement", "%s", sentence(err.Error()))
 		case r.Name == h.Spec.Name:
-			d.errorf(w.at, "Circular requirement", "%s requires itself: %s → %s.", r.Name, r.Name, r.Name)
+			d.errorf(w.at, "Circular requirement: EDEADLK", "%s requires itself: %s → %s.", r.Name, r.Name, r.Name)
 		case seen[r.Name]:
 			d.errorf(w.at, "Stands twice", "%q stands in this list already; several constraints are written as one: \"%s >= 1.0, < 2.0\".",
 				r.Name, r.Name)
@@ -137,17 +144,8 @@ func (d *decoder) requirements(e hclsyntax.Expression, h *Helper) {
 
 // load decodes when a helper loads; the default is boot.
 func (d *decoder) load(e hclsyntax.Expression) shared.LoadWhen {
-	text, ok := d.str(e, "boot or manual in quotes")
-	switch when := shared.LoadWhen(text); {
-	case !ok, when == shared.LoadBoot, when == shared.LoadManual:
-		return cmp.Or(when, shared.LoadBoot)
-	case when == shared.LoadDemand:
-		d.errorf(e.Range(), "Not supported by this version",
-			"The value \"demand\" of load is part of khelp's configuration, but is not supported by this version; write \"boot\" or \"manual\".")
-	default:
-		d.oneOf(e.Range(), text, "load value", []string{string(shared.LoadBoot), string(shared.LoadManual)})
-	}
-	return shared.LoadBoot
+	word := d.choice(e, "load value", string(shared.LoadBoot), string(shared.LoadDemand), string(shared.LoadManual))
+	return cmp.Or(shared.LoadWhen(word), shared.LoadBoot)
 }
 
 func (d *decoder) causes(e hclsyntax.Expression) map[shared.Cause]shared.Action {

@@ -3,6 +3,7 @@ package config
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
@@ -33,17 +34,34 @@ type blockRule struct {
 // topLevel is the kind of a file's own body.
 const topLevel = ""
 
-// language is the whole language, the one table that decides what is unknown, what is not supported and what is decoded. Kinds of
-// blocks have one meaning wherever they stand.
+// kindOf names the kind of a block by where it stands: "helper", and "helper.hook" within it.
+func kindOf(parent, blockType string) string {
+	if parent == topLevel {
+		return blockType
+	}
+	return parent + "." + blockType
+}
+
+// language is the whole language, the one table that decides what is unknown, what is not supported and what is decoded. REFERENCE.md
+// says what each supported word means.
 var language = map[string]blockRule{
 	topLevel: {
-		blocks: words{"khelpd": supported, "helper": supported, "tcp": supported, "autounload": later, "access": later},
+		blocks: words{"khelpd": supported, "helper": supported, "tcp": supported, "autounload": supported, "access": supported},
 	},
 	"khelpd": {
 		attrs: words{
-			"control_socket": supported, "helper_path": supported, "log_level": supported, "log_format": supported,
-			"metrics": later, "autoload": later,
+			"control_socket": supported, "helper_path": supported, "log_level": supported, "log_format": supported, "autoload": supported,
+			"metrics": later,
 		},
+	},
+	"autounload": {
+		attrs: words{"after": supported, "memory_floor": supported, "under_pressure": supported},
+	},
+	"access": {
+		blocks: words{"allow": supported},
+	},
+	"access.allow": {
+		attrs: words{"actions": supported, "users": supported, "groups": supported},
 	},
 	"helper": {
 		label: "the helper's name",
@@ -53,17 +71,20 @@ var language = map[string]blockRule{
 			"files": later, "lane": later, "spin": later, "while_down": later, "best_effort": later, "reads": later,
 		},
 		blocks: words{
-			"config": supported, "hook": supported,
-			"autounload": later, "restart": later, "limits": later, "sandbox": later,
+			"config": supported, "hook": supported, "autounload": supported,
+			"restart": later, "limits": later, "sandbox": later,
 		},
 	},
-	"config": {free: true},
-	"hook": {
+	"helper.config": {free: true},
+	"helper.hook": {
 		label: "the hook point, such as \"tcp.est_in\"",
 		attrs: words{
 			"order": supported, "timeout": supported, "on_failure": supported, "on_cause": supported, "required": supported,
 			"when": later,
 		},
+	},
+	"helper.autounload": {
+		attrs: words{"policy": supported, "after": supported},
 	},
 	"tcp": {
 		label: "the proxy's name",
@@ -87,7 +108,23 @@ func in(kind string) string {
 	if kind == topLevel {
 		return "at the top level"
 	}
-	return "in a " + kind + " block"
+	parent, name, nested := strings.Cut(kind, ".")
+	switch _, twice := language[name]; {
+	case !nested:
+		return "in " + article(kind) + " block"
+	case twice: // a block of this name stands at the top level too
+		return "in " + article(parent) + "'s " + name + " block"
+	default:
+		return "in " + article(name) + " block"
+	}
+}
+
+// article puts "a" or "an" before a word.
+func article(word string) string {
+	if strings.ContainsRune("aeiou", rune(word[0])) {
+		return "an " + word
+	}
+	return "a " + word
 }
 
 // body is a block's content that was found in order: attributes and blocks that are known and supported.
@@ -101,6 +138,14 @@ type body struct {
 func (b *body) expr(name string) hclsyntax.Expression {
 	if a, ok := b.attrs[name]; ok {
 		return a.Expr
+	}
+	return nil
+}
+
+// place returns where an attribute stands, or nil.
+func (b *body) place(name string) *hcl.Range {
+	if a, ok := b.attrs[name]; ok {
+		return &a.SrcRange
 	}
 	return nil
 }
@@ -121,7 +166,7 @@ func (d *decoder) open(kind string, header hcl.Range, content *hclsyntax.Body) *
 		case d.incomplete(block):
 			// The parser has said so. What stands in it may belong elsewhere.
 		case rule.blocks[block.Type] == supported:
-			if d.labels(block) {
+			if d.labels(kind, block) {
 				out.blocks = append(out.blocks, block)
 			}
 		default:
@@ -158,7 +203,7 @@ func (d *decoder) strayBlock(kind string, rule blockRule, block *hclsyntax.Block
 	case rule.blocks[name] == later:
 		d.unsupported(block.TypeRange, "block", name, kind)
 	case rule.free:
-		d.errorf(block.TypeRange, "Unexpected block", "%s takes attributes only: a string, a bool, a number or a list of strings.", kind)
+		d.errorf(block.TypeRange, "Unexpected block", "There are only attributes %s: a string, a bool, a number or a list of strings.", in(kind))
 	case rule.attrs[name] == supported:
 		d.errorf(block.TypeRange, "Attribute expected", "%s is an attribute %s: write %s = ….", name, in(kind), name)
 	case rule.attrs[name] == later:
@@ -180,6 +225,9 @@ func elsewhere(name, kind string, known []string) string {
 	if near := shared.DidYouMean(name, known); near != "" || len(known) == 0 {
 		return stop(near)
 	}
+	if len(known) == 1 {
+		return "; there is only " + known[0] + "."
+	}
 	return "; there are " + listOfWords(known, "and") + "."
 }
 
@@ -188,16 +236,17 @@ func (d *decoder) unsupported(at hcl.Range, what, name, kind string) {
 		"The %s %q %s is part of khelp's configuration, but is not supported by this version; take it out.", what, name, in(kind))
 }
 
-// labels checks that a block has the labels its kind takes.
-func (d *decoder) labels(b *hclsyntax.Block) bool {
-	want := language[b.Type].label
+// labels checks that a block, which stands in one of kind parent, has the labels its kind takes.
+func (d *decoder) labels(parent string, b *hclsyntax.Block) bool {
+	want := language[kindOf(parent, b.Type)].label
+	a := capital(article(b.Type)) + " block"
 	switch {
 	case want == "" && len(b.Labels) > 0:
-		d.errorf(b.LabelRanges[0], "Unexpected label", "A %s block takes no label.", b.Type)
+		d.errorf(b.LabelRanges[0], "Unexpected label", "%s takes no label.", a)
 	case want != "" && len(b.Labels) == 0:
-		d.errorf(b.TypeRange, "Missing label", "A %s block needs a label: %s.", b.Type, want)
+		d.errorf(b.TypeRange, "Missing label", "%s needs a label: %s.", a, want)
 	case want != "" && len(b.Labels) > 1:
-		d.errorf(b.LabelRanges[1], "Unexpected label", "A %s block takes one label: %s.", b.Type, want)
+		d.errorf(b.LabelRanges[1], "Unexpected label", "%s takes one label: %s.", a, want)
 	default:
 		return true
 	}

@@ -242,7 +242,7 @@ func (d *decoder) elements(e hclsyntax.Expression) ([]element, bool) {
 	if !ok {
 		return nil, false
 	}
-	if !el.val.CanIterateElements() || el.val.Type().IsMapType() || el.val.Type().IsObjectType() {
+	if !iterable(el.val) {
 		d.wrongType(el, listOfStrings)
 		return nil, false
 	}
@@ -255,6 +255,11 @@ func (d *decoder) elements(e hclsyntax.Expression) ([]element, bool) {
 		out = append(out, element{v, el.at})
 	}
 	return out, true
+}
+
+// iterable reports whether a value is a list of some kind.
+func iterable(v cty.Value) bool {
+	return v.CanIterateElements() && !v.Type().IsMapType() && !v.Type().IsObjectType()
 }
 
 // word is a string with its place.

@@ -1,6 +1,15 @@
 package shared
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
+
+// Defaults of when a helper that nobody loaded by hand leaves again.
+const (
+	DefaultAutounloadAfter = 10 * time.Second // after its load
+	DefaultMemoryFloor     = 0.05             // of all memory; with less available there is pressure
+)
 
 // AutoloadScope says which helpers may be loaded without an operator asking for them: by a requirement, by another helper's request or
 // on demand. Whatever is configured may be; the zero value allows nothing else. It answers to the path that NetBSD's module_autoload

@@ -1,6 +1,7 @@
 package shared
 
 import (
+	"container/heap"
 	"slices"
 	"strings"
 )
@@ -88,8 +89,8 @@ type Ordered struct {
 }
 
 // SortHooks returns the indices of hooks in the order in which they run: first, last, before and after as asked, then required
-// helpers ahead of those that require them, then the order given (load order). The kernel has load order only. An order that
-// contradicts itself is ErrInvalid and the message prints the circle. Names that are not among the hooks do not matter.
+// helpers ahead of those that require them, then the order given (load order). The kernel has load order only. If the order
+// contradicts itself the error is an *OrderError. Names that are not among the hooks do not matter.
 func SortHooks(hooks []Ordered) ([]int, error) {
 	s := sorter{hooks: hooks, byName: map[string][]int{}, before: make([][]int, len(hooks))}
 	for i, h := range hooks {
@@ -97,19 +98,65 @@ func SortHooks(hooks []Ordered) ([]int, error) {
 	}
 	s.explicitEdges()
 	if _, circles := depthFirst(s.before); len(circles) > 0 {
-		return nil, ErrInvalid.Errorf("the order of hooks contradicts itself: %s", strings.Join(s.describe(circles[0]), ", "))
+		return nil, s.contradiction(circles)
 	}
-	// What the operator wrote wins over what helpers require: a requirement's edge is added only where it closes no circle.
-	for i, h := range hooks {
-		for _, req := range h.Requires {
-			for _, j := range s.byName[req] {
-				if !s.reaches(i, j) {
-					s.before[i] = append(s.before[i], j)
-				}
+	s.requirementEdges()
+	return s.sort(), nil
+}
+
+// OrderError says which hooks contradict each other in what they ask for. It wraps ErrInvalid, and its text prints one circle.
+type OrderError struct {
+	// Circles has the hooks of each contradiction that was met, by their indices: each must run behind the next and the last behind the
+	// first, which has the highest index among them. There are maxCircles at most.
+	Circles [][]int
+
+	text string
+}
+
+func (e *OrderError) Error() string { return "the order of hooks contradicts itself: " + e.text }
+
+// Unwrap returns ErrInvalid.
+func (e *OrderError) Unwrap() error { return ErrInvalid }
+
+func (s *sorter) contradiction(circles [][]int) error {
+	e := &OrderError{Circles: make([][]int, len(circles))}
+	for i, circle := range circles {
+		e.Circles[i] = shortest(s.before, circle)
+	}
+	e.text = strings.Join(s.describe(e.Circles[0]), ", ")
+	return e
+}
+
+// shortest returns the shortest circle, among the nodes of one, through that with the highest index, which is its first.
+func shortest(edges [][]int, circle []int) []int {
+	start := slices.Max(circle)
+	came := make(map[int]int, len(circle)) // from where
+	for _, i := range circle {
+		came[i] = -1
+	}
+	for queue := []int{start}; len(queue) > 0; queue = queue[1:] {
+		i := queue[0]
+		for _, j := range edges[i] {
+			if j == start {
+				return track(came, start, i)
+			}
+			if from, on := came[j]; on && from < 0 {
+				came[j] = i
+				queue = append(queue, j)
 			}
 		}
 	}
-	return s.sort(), nil
+	return circle // not reached: it is a circle itself
+}
+
+// track returns the way from start to end.
+func track(came map[int]int, start, end int) []int {
+	way := []int{end}
+	for way[len(way)-1] != start {
+		way = append(way, came[way[len(way)-1]])
+	}
+	slices.Reverse(way)
+	return way
 }
 
 // sorter holds, for each hook, which others must run before it.
@@ -131,8 +178,11 @@ func (s *sorter) explicitEdges() {
 		}
 	}
 	for i, h := range s.hooks {
+		if h.Order.Place != First && h.Order.Place != Last {
+			continue
+		}
 		for j, other := range s.hooks {
-			if i == j || h.Order.Place == other.Order.Place {
+			if h.Order.Place == other.Order.Place {
 				continue
 			}
 			// "first" stands ahead of everything that did not ask to be before it by name, "last" behind likewise.
@@ -141,6 +191,31 @@ func (s *sorter) explicitEdges() {
 			}
 			if h.Order.Place == Last && other.Order.Place != First && !(other.Order.Place == After && other.Order.Helper == h.Helper) {
 				s.before[i] = append(s.before[i], j)
+			}
+		}
+	}
+}
+
+// requirementEdges adds what helpers require. What the operator wrote wins: an edge is added only where it closes no circle with those
+// before it.
+func (s *sorter) requirementEdges() {
+	all := make([][]int, len(s.hooks))
+	for i, h := range s.hooks {
+		all[i] = slices.Clone(s.before[i])
+		for _, req := range h.Requires {
+			all[i] = append(all[i], s.byName[req]...)
+		}
+	}
+	if _, circles := depthFirst(all); len(circles) == 0 { // then no edge closes one: no need to look at each
+		s.before = all
+		return
+	}
+	for i, h := range s.hooks {
+		for _, req := range h.Requires {
+			for _, j := range s.byName[req] {
+				if !s.reaches(i, j) {
+					s.before[i] = append(s.before[i], j)
+				}
 			}
 		}
 	}
@@ -176,19 +251,43 @@ func (s *sorter) describe(circle []int) []string {
 	return words
 }
 
-// sort is Kahn's algorithm that always takes the earliest-loaded hook that is free; the hook counts are small.
+// sort is Kahn's algorithm that always takes the earliest-loaded hook that is free.
 func (s *sorter) sort() []int {
+	waits := make([]int, len(s.hooks)) // for how many others
+	behind := make([][]int, len(s.hooks))
+	free := make(lowest, 0, len(s.hooks))
+	for i, before := range s.before {
+		waits[i] = len(before)
+		for _, j := range before {
+			behind[j] = append(behind[j], i)
+		}
+		if len(before) == 0 {
+			free = append(free, i) // ascending, so it is a heap
+		}
+	}
 	out := make([]int, 0, len(s.hooks))
-	placed := make([]bool, len(s.hooks))
-	for len(out) < len(s.hooks) {
-		for i := range s.hooks {
-			if placed[i] || slices.ContainsFunc(s.before[i], func(j int) bool { return !placed[j] }) {
-				continue
+	for len(free) > 0 {
+		i := heap.Pop(&free).(int)
+		out = append(out, i)
+		for _, j := range behind[i] {
+			if waits[j]--; waits[j] == 0 {
+				heap.Push(&free, j)
 			}
-			placed[i] = true
-			out = append(out, i)
-			break
 		}
 	}
 	return out
+}
+
+// lowest is a heap of indices.
+type lowest []int
+
+func (h lowest) Len() int           { return len(h) }
+func (h lowest) Less(i, j int) bool { return h[i] < h[j] }
+func (h lowest) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *lowest) Push(x any)        { *h = append(*h, x.(int)) }
+
+func (h *lowest) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
 }

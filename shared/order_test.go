@@ -188,7 +188,7 @@ func smallest(n int, ahead func(i, j int) bool) []int {
 }
 
 // The model tries every order. Invariants: an answer is a permutation; it satisfies what the operator asked, and there is no answer
-// only if nothing does; where the requirements can be had as well, all are, and the answer is the one nearest to load order.
+// only if nothing does, and then circles of what was asked; where the requirements can be had as well, all are, and the answer is the one nearest to load order.
 func TestH7_SortHooksModel(t *testing.T) {
 	names := []string{"a", "b", "c", "d", "e"}
 	rapid.Check(t, func(t *rapid.T) {
@@ -208,8 +208,16 @@ func TestH7_SortHooksModel(t *testing.T) {
 		}
 		got, err := shared.SortHooks(list)
 		if smallest(len(list), wanted) == nil {
-			if !errors.Is(err, shared.ErrInvalid) {
+			contradiction := (*shared.OrderError)(nil)
+			if !errors.Is(err, shared.ErrInvalid) || !errors.As(err, &contradiction) {
 				t.Fatalf("a contradiction came out as %v, %v", got, err)
+			}
+			for _, circle := range contradiction.Circles {
+				for at, i := range circle {
+					if next := circle[(at+1)%len(circle)]; !wanted(next, i) || i > circle[0] {
+						t.Fatalf("%v is no circle that begins with its highest: nothing wants %d ahead of %d", circle, next, i)
+					}
+				}
 			}
 			return
 		}
@@ -235,6 +243,26 @@ func TestH7_SortHooksModel(t *testing.T) {
 	})
 }
 
+// TestH7_DenseContradictions: there may be more circles than fit into memory.
+func TestH7_DenseContradictions(t *testing.T) {
+	var list []shared.Ordered
+	for i := range 300 {
+		list = append(list,
+			shared.Ordered{Helper: fmt.Sprint("f", i), Order: shared.Order{Place: shared.First}},
+			shared.Ordered{Helper: fmt.Sprint("y", i), Order: shared.Order{Place: shared.Before, Helper: fmt.Sprint("f", i)}})
+	}
+	_, err := shared.SortHooks(list)
+	contradiction := (*shared.OrderError)(nil)
+	if !errors.As(err, &contradiction) || len(contradiction.Circles) == 0 || len(contradiction.Circles) > 100 {
+		t.Fatalf("%v", err)
+	}
+	for _, circle := range contradiction.Circles {
+		if len(circle) != 4 {
+			t.Errorf("%v is not the shortest circle", circle)
+		}
+	}
+}
+
 func identity(n int) []int {
 	list := make([]int, n)
 	for i := range list {
@@ -251,6 +279,25 @@ func BenchmarkSortHooks(b *testing.B) {
 			h.Requires = []string{fmt.Sprint("h", (i+5)%16)}
 		}
 		list = append(list, h)
+	}
+	for b.Loop() {
+		if _, err := shared.SortHooks(list); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkSortHooks1000 sorts a thousand hooks, each of which wants to be behind the next and requires ten others.
+func BenchmarkSortHooks1000(b *testing.B) {
+	list := make([]shared.Ordered, 1000)
+	for i := range list {
+		list[i].Helper = fmt.Sprint("h", i)
+		for j := range 10 {
+			list[i].Requires = append(list[i].Requires, fmt.Sprint("h", i+j+1))
+		}
+		if i+1 < len(list) {
+			list[i].Order = shared.Order{Place: shared.After, Helper: fmt.Sprint("h", i+1)}
+		}
 	}
 	for b.Loop() {
 		if _, err := shared.SortHooks(list); err != nil {

@@ -59,7 +59,7 @@ func SortRequires(helpers []Requiring) ([]int, error) {
 // CircleError says which requirements go in a circle. It wraps ErrDeadlock, and its text prints the circles.
 type CircleError struct {
 	// Circles has the helpers of each circle that was met, by their indices: each requires the next and the last the first. Taking away
-	// the last requirement of each leaves none.
+	// the last requirement of each leaves none, unless there are maxCircles, which is as many as are looked for.
 	Circles [][]int
 
 	paths []string // the same as "a → b → a"
@@ -72,8 +72,11 @@ func (e *CircleError) Error() string {
 // Unwrap returns ErrDeadlock.
 func (e *CircleError) Unwrap() error { return ErrDeadlock }
 
+// maxCircles is how many circles are told apart. Dense graphs have more than fit into memory.
+const maxCircles = 100
+
 // depthFirst walks a graph in which edges[i] are the nodes that come before node i. It returns all nodes, each behind those before it,
-// and the circles that stand against that: each by the nodes on it, the one last entered at its end.
+// and the circles that stand against that, maxCircles at most: each by the nodes on it, the one last entered at its end.
 func depthFirst(edges [][]int) (order []int, circles [][]int) {
 	const (
 		unseen = iota
@@ -91,7 +94,9 @@ func depthFirst(edges [][]int) (order []int, circles [][]int) {
 			case unseen:
 				visit(j)
 			case open:
-				circles = append(circles, slices.Clone(path[slices.Index(path, j):]))
+				if len(circles) < maxCircles {
+					circles = append(circles, slices.Clone(path[slices.Index(path, j):]))
+				}
 			}
 		}
 		path = path[:len(path)-1]

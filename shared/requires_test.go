@@ -148,3 +148,22 @@ func TestL7_SortRequiresOrCircles(t *testing.T) {
 		}
 	})
 }
+
+// TestL7_DenseCircles: there may be more circles than fit into memory.
+func TestL7_DenseCircles(t *testing.T) {
+	list := make([]shared.Requiring, 300)
+	for i := range list {
+		list[i].Helper = fmt.Sprint("h", i)
+		for j := range list {
+			list[i].Requires = append(list[i].Requires, shared.Requirement{Name: fmt.Sprint("h", j)})
+		}
+	}
+	_, err := shared.SortRequires(list)
+	circle := (*shared.CircleError)(nil)
+	if !errors.As(err, &circle) {
+		t.Fatal(err)
+	}
+	if len(circle.Circles) != 100 {
+		t.Errorf("%d circles, want 100", len(circle.Circles))
+	}
+}
