@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -134,14 +136,48 @@ func TestH7_UnplacedHooksMakeNoCircle(t *testing.T) {
 	})
 }
 
+// TestCheckWithoutKnowledge: where nothing is known of any helper, those on the path can be had all the same.
+func TestCheckWithoutKnowledge(t *testing.T) {
+	dir := t.TempDir()
+	name := "clock"
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	writeFile(t, filepath.Join(dir, "bin", name), nil)
+	cfg := parsed(t, filepath.Join(dir, "khelpd.hcl"), `
+khelpd {
+  helper_path = ["nowhere", "bin"]
+  autoload    = "path"
+}
+helper "ertt" {
+  requires = ["clock"]
+}
+`)
+	if diags := cfg.Check(nil, nil); len(diags) > 0 {
+		t.Error(render(t, cfg, diags))
+	}
+}
+
 // TestManyMistakes: what is wrong in a thousand places takes no longer than what is right, and what would take longer is cut.
 func TestManyMistakes(t *testing.T) {
-	var pairs, unknown strings.Builder
+	var pairs, unknown, versions strings.Builder
 	for i := range 1000 {
 		fmt.Fprintf(&pairs, "helper \"h%d\" {\n  hook \"tcp.est_in\" {\n    order = \"before h%d\"\n  }\n}\n", i, i^1)
 		fmt.Fprintf(&unknown, "helper \"helper-%d\" {\n  requires = [\"hepler-%d\"]\n}\n", i, i)
 	}
-	_, diags := Parse("khelpd.hcl", []byte(pairs.String()))
+	for i := range 2000 {
+		fmt.Fprintf(&versions, "helper \"h%d\" {\n  requires = [\"h%d %s 1.%d\"]\n}\n", i, max(2000, i+1), []string{">=", "<="}[i/1999], i)
+	}
+	versions.WriteString("helper \"h2000\" {\n}\n")
+	_, diags := Parse("khelpd.hcl", []byte(versions.String()))
+	if len(diags) != 0 {
+		t.Errorf("constraints that can be met: %v", diags)
+	}
+	_, diags = Parse("khelpd.hcl", []byte(strings.Replace(versions.String(), "<= 1.1999", "<= 1.500", 1)))
+	if len(diags) != 1 || !strings.Contains(diags[0].Detail, "h1999 requires h2000 <= 1.500, but h501 requires h2000 >= 1.501 at khelpd.hcl:1505") {
+		t.Errorf("constraints that cannot be met: %v", diags)
+	}
+	_, diags = Parse("khelpd.hcl", []byte(pairs.String()))
 	if len(diags) != maxWritten {
 		t.Errorf("500 contradictions on one point are told in %d diagnostics, want %d", len(diags), maxWritten)
 	}

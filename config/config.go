@@ -80,7 +80,8 @@ func (c *Config) Helper(name string) *Helper {
 }
 
 // Load reads a configuration from a file, or from all files *.hcl of a directory in the order of their names, and checks what can be
-// checked without starting a helper. Files must be regular ones: no pipes, no devices. Diagnostics may be warnings only: ask HasErrors. The Config is never nil, for WriteDiagnostics.
+// checked without any helper; Check goes on from there. Files must be regular ones: no pipes, no devices. Diagnostics may be warnings
+// only: ask HasErrors. The Config is never nil, for WriteDiagnostics.
 //
 // Paths in the configuration are relative to the file they stand in; those in the Config are absolute.
 func Load(path string) (*Config, hcl.Diagnostics) {

@@ -5,6 +5,8 @@
 // suggestion. All that is wrong in all files is told in one go. Nothing is ever ignored: an unknown block, attribute or map key is an
 // error, one that this version of khelp does not support yet as well.
 //
+// REFERENCE.md tells operators every word of the language; tests hold it against the code.
+//
 // The package decodes HCL's syntax tree by itself instead of through gohcl, which turns a number into a string where a string is
 // wanted, drops the place of list elements and map keys, and knows nothing of attributes that are spelled right but not supported.
 //

@@ -20,8 +20,8 @@ func (s *survey) checkModinfo(n *node) hcl.Diagnostics {
 	}
 	var diags hcl.Diagnostics
 	if n.info.API != shared.APIGeneration {
-		diags = append(diags, problem(n.at, "Incompatible helper: EPROGMISMATCH",
-			"%s was built for API generation %d, this khelp has %d; only a forced load takes it.", n.spec.Name, n.info.API, shared.APIGeneration))
+		diags = append(diags, n.severe(problem(n.at, "Incompatible helper: EPROGMISMATCH",
+			"%s was built for API generation %d, this khelp has %d; only a forced load takes it.", n.spec.Name, n.info.API, shared.APIGeneration)))
 	}
 	if n.block != nil {
 		diags = append(diags, n.checkClasses()...)

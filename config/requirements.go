@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/hashicorp/go-version"
@@ -143,8 +144,8 @@ func (s *survey) unmet(who string, r need) *hcl.Diagnostic {
 	switch path := s.cfg.Khelpd.HelperPath; {
 	case s.file(r.Name): // so it may not be loaded
 		return problem(r.at, "Requirement not permitted: EPERM",
-			"%s %q, which is on the helper path but not configured and may not be autoloaded: write a helper block for it, or allow it with autoload in the khelpd block.",
-			who, r.Name)
+			"%s %q, which is on the helper path but not configured and may not be autoloaded: write a helper block for it, "+
+				"or allow it with autoload in the khelpd block.", who, r.Name)
 	case len(path) == 0 || !s.mayLoad(r.Name):
 		return problem(r.at, "Unknown requirement: ENOENT", "%s %q, which is neither configured nor built in%s", who, r.Name, stop(s.suggest(r.Name)))
 	default:
@@ -155,46 +156,52 @@ func (s *survey) unmet(who string, r need) *hcl.Diagnostic {
 
 // want is a constraint on a helper's version.
 type want struct {
-	text   string
+	need
+	by     *node // who requires it; nil: it is the helper's own block that says so
 	parsed version.Constraints
-	at     hcl.Range
-	who    string // who asks, as "vegas requires ertt ~> 2.0"
+}
+
+func (w *want) String() string {
+	switch {
+	case w.by == nil:
+		return fmt.Sprintf("%q is asked for", w.Constraint)
+	case w.own:
+		return fmt.Sprintf("%s requires %s %s by itself", w.by.spec.Name, w.Name, w.Constraint)
+	default:
+		return fmt.Sprintf("%s requires %s %s", w.by.spec.Name, w.Name, w.Constraint)
+	}
 }
 
 // checkVersions holds the constraints on each helper against its version, or against each other if that is not known.
 func (s *survey) checkVersions() hcl.Diagnostics {
 	wants := make([][]want, len(s.nodes))
 	var diags hcl.Diagnostics
-	add := func(i int, w want) {
-		var err error
-		if w.parsed, err = s.constraints.parse(w.text); err != nil { // only a helper's own: those that are written have been checked
-			diags = append(diags, problem(w.at, "Bad version constraint: EINVAL", "%s, but %s.", w.who, err))
+	add := func(w want) {
+		if w.node < 0 || w.Constraint == "" {
 			return
 		}
-		wants[i] = append(wants[i], w)
+		var err error
+		if w.parsed, err = s.constraints.parse(w.Constraint); err != nil { // only a helper's own: those that are written have been checked
+			diags = append(diags, problem(w.at, "Bad version constraint: EINVAL", "%s, but %s.", &w, err))
+			return
+		}
+		wants[w.node] = append(wants[w.node], w)
 	}
 	for i, n := range s.nodes {
 		if n.spec.Version != "" {
-			add(i, want{text: n.spec.Version, at: n.block.version, who: fmt.Sprintf("%q is asked for", n.spec.Version)})
+			add(want{need: need{Requirement: shared.Requirement{Constraint: n.spec.Version}, at: n.block.version, node: i}})
 		}
 	}
 	for _, n := range s.nodes {
 		for _, r := range n.needs {
-			if r.node < 0 || r.Constraint == "" {
-				continue
-			}
-			who := fmt.Sprintf("%s requires %s %s", n.spec.Name, r.Name, r.Constraint)
-			if r.own {
-				who += " by itself"
-			}
-			add(r.node, want{text: r.Constraint, at: r.at, who: who})
+			add(want{need: r, by: n})
 		}
 	}
 	for i, n := range s.nodes {
 		if n.known {
 			diags = append(diags, n.unmetVersions(wants[i])...)
-		} else {
-			diags = append(diags, n.contradicting(wants[i])...)
+		} else if d := n.contradiction(wants[i]); d != nil {
+			diags = append(diags, d)
 		}
 	}
 	return diags
@@ -208,46 +215,45 @@ func (n *node) unmetVersions(wants []want) hcl.Diagnostics {
 	const summary = "Version not met: EPROGMISMATCH"
 	var diags hcl.Diagnostics
 	have, err := version.NewVersion(n.info.Version)
-	for _, w := range wants {
+	for i := range wants {
+		w := &wants[i]
 		switch {
 		case err != nil:
 			diags = append(diags, problem(w.at, summary, "%s has version %q, which cannot be held against a constraint, but %s.",
-				n.spec.Name, n.info.Version, w.who))
+				n.spec.Name, n.info.Version, w))
 		case !w.parsed.Check(have):
-			diags = append(diags, problem(w.at, summary, "%s has version %s, but %s.", n.spec.Name, have.Original(), w.who))
+			diags = append(diags, problem(w.at, summary, "%s has version %s, but %s.", n.spec.Name, have.Original(), w))
 		}
 	}
 	return diags
 }
 
-// contradicting reports constraints that no version meets together with those before it.
-func (n *node) contradicting(wants []want) hcl.Diagnostics {
-	var diags hcl.Diagnostics
-	var all version.Constraints
-	var before []want
+// contradiction reports the first constraint that no version meets together with those before it.
+func (n *node) contradiction(wants []want) *hcl.Diagnostic {
 	seen := map[string]bool{}
-	for _, w := range wants {
-		if seen[w.text] {
-			continue
-		}
-		seen[w.text] = true
-		if joined := slices.Concat(all, w.parsed); satisfiable(joined) {
-			all, before = joined, append(before, w)
-			continue
-		}
-		first := culprit(before, w)
-		diags = append(diags, problem(w.at, "Version not met: EPROGMISMATCH", "%s, but %s at %s: no version of %s meets both.",
-			w.who, first.who, place(first.at), n.spec.Name))
+	wants = slices.DeleteFunc(wants, func(w want) bool {
+		twice := seen[w.Constraint]
+		seen[w.Constraint] = true
+		return twice
+	})
+	if len(wants) == 0 || together(wants) {
+		return nil
 	}
-	return diags
+	last := sort.Search(len(wants), func(i int) bool { return !together(wants[:i+1]) })
+	w := &wants[last]
+	if last == 0 {
+		return problem(w.at, "Version not met: EPROGMISMATCH", "%s, which no version meets.", w)
+	}
+	// Ranges that cannot all be met have two that cannot, but for holes in them.
+	other := &wants[max(0, slices.IndexFunc(wants[:last], func(o want) bool { return !together([]want{o, *w}) }))]
+	return problem(w.at, "Version not met: EPROGMISMATCH", "%s, but %s at %s: no version of %s meets both.", w, other, place(other.at), n.spec.Name)
 }
 
-// culprit finds the constraint that contradicts another. Ranges that cannot all be met have two that cannot, but for holes in them.
-func culprit(before []want, w want) want {
-	for _, other := range before {
-		if !satisfiable(slices.Concat(other.parsed, w.parsed)) {
-			return other
-		}
+// together reports whether a version meets all constraints.
+func together(wants []want) bool {
+	var all version.Constraints
+	for i := range wants {
+		all = append(all, wants[i].parsed...)
 	}
-	return before[len(before)-1]
+	return satisfiable(all)
 }

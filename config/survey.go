@@ -16,12 +16,12 @@ import (
 // properties, and requirements and orders as far as they can be seen. Nothing is started. What it finds is an error if it must make a
 // load fail that nobody has to ask for, or any load, and otherwise a warning.
 //
-// known returns what a helper says of itself, if that is known; it is asked for each helper block by its spec, and by name alone for
-// those that are required, not configured and may be autoloaded. builtins are the names of the helpers that are in the program. Of files
-// it looks only whether they are on the helper path.
+// known returns what a helper says of itself, if that is known; nil knows nothing. It is asked for each helper block by its spec, and by
+// name alone for those that are required, not configured and may be autoloaded. builtins are the names of the helpers that are in the
+// program. Of files, Check looks only whether they are on the helper path.
 func (c *Config) Check(known func(shared.HelperSpec) (shared.Modinfo, bool), builtins []string) hcl.Diagnostics {
 	s := newSurvey(c)
-	s.known = known
+	s.look, s.known = true, known
 	for _, name := range builtins {
 		s.builtins[name] = true
 	}
@@ -40,7 +40,8 @@ func (c *Config) Check(known func(shared.HelperSpec) (shared.Modinfo, bool), bui
 // survey is the helpers of a configuration, and those they require, with what is known of them.
 type survey struct {
 	cfg         *Config
-	known       func(shared.HelperSpec) (shared.Modinfo, bool) // nil: nobody knows, and only what is configured counts
+	known       func(shared.HelperSpec) (shared.Modinfo, bool) // nil: nothing is known
+	look        bool                                           // for helpers that are not configured
 	builtins    map[string]bool
 	constraints constraints
 
@@ -118,7 +119,7 @@ func (s *survey) find(name string, at hcl.Range) int {
 		return i
 	}
 	i = -1
-	if s.builtins[name] || s.known != nil && s.mayLoad(name) && s.file(name) {
+	if s.builtins[name] || s.look && s.mayLoad(name) && s.file(name) {
 		i = len(s.nodes)
 		s.nodes = append(s.nodes, &node{spec: shared.HelperSpec{Name: name}, at: at})
 	}

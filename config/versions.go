@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -50,11 +51,20 @@ func satisfiable(all version.Constraints) bool {
 		bounds = append(bounds, v)
 		width = max(width, len(v.Segments64()))
 	}
+	// The highest first, and the constraint that was not met last: with hundreds of constraints a few tries tell.
+	slices.SortFunc(bounds, func(a, b *version.Version) int { return b.Compare(a) })
+	rest := slices.Clone(all)
 	for _, b := range bounds {
 		for _, text := range around(b, width) {
-			if v, err := version.NewVersion(text); err == nil && all.Check(v) {
+			v, err := version.NewVersion(text)
+			if err != nil {
+				continue
+			}
+			unmet := slices.IndexFunc(rest, func(c *version.Constraint) bool { return !c.Check(v) })
+			if unmet < 0 {
 				return true
 			}
+			rest[0], rest[unmet] = rest[unmet], rest[0]
 		}
 	}
 	return false

@@ -29,8 +29,6 @@ type pingPong struct {
 }
 
 const (
-	defaultAfter    = 10 * time.Second
-	defaultFloor    = 0.05
 	maxPingPong     = 64          // times the configured time
 	pressureEvery   = time.Second // memory is looked at while there is somebody whom pressure could cost
 	callsChecks     = 8           // how often within its time a helper that came on demand is looked at
@@ -128,8 +126,8 @@ func (h *Host) SetAutounload(a Autounload) error {
 }
 
 func (c *Autounload) complete() error {
-	c.After = cmp.Or(c.After, defaultAfter)
-	c.MemoryFloor = cmp.Or(c.MemoryFloor, defaultFloor)
+	c.After = cmp.Or(c.After, shared.DefaultAutounloadAfter)
+	c.MemoryFloor = cmp.Or(c.MemoryFloor, shared.DefaultMemoryFloor)
 	c.UnderPressure = cmp.Or(c.UnderPressure, PressureAutoloaded)
 	switch {
 	case c.After < 0:

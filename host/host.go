@@ -100,7 +100,7 @@ type Host struct {
 	logs     *logbook
 	named    hclog.Logger // of which Named gives the logger of a helper
 
-	mu         sync.Mutex // protects the following fields, cfg.Autounload, and what says so in helpers; never held across a call to a helper
+	mu         sync.Mutex // protects the following fields, HelperPath, Autoload and Autounload of cfg, and what says so in helpers; never held across a call to a helper
 	vnets      map[string]*Vnet
 	helpers    []*helper // in load order
 	offered    map[string]*Builtin

@@ -78,8 +78,8 @@ func (h *Host) launch(ctx context.Context, name string, f *face) (endpoint, erro
 	if err != nil {
 		return nil, err
 	}
-	// What is added to the environment: what the spec says, and the level below which nothing is logged here.
-	env := map[string]string{wire.EnvLogLevel: h.log.GetLevel().String()}
+	// What is added to the environment: what the spec says, and the level below which nothing is logged here, nor kept in the logbook.
+	env := map[string]string{wire.EnvLogLevel: h.helperLog(name).GetLevel().String()}
 	maps.Copy(env, f.spec.Env)
 	p, err := launch.Start(ctx, launch.Config{
 		Name: name, Command: command, SHA256: f.spec.SHA256, Env: env, Logger: h.named,

@@ -29,7 +29,8 @@ func (h *Host) command(spec *shared.HelperSpec) ([]string, error) {
 	if strings.ContainsRune(command[0], '/') || filepath.IsAbs(command[0]) {
 		return command, nil
 	}
-	for _, dir := range h.cfg.HelperPath {
+	dirs := h.helperPath()
+	for _, dir := range dirs {
 		path := filepath.Join(dir, command[0])
 		if runtime.GOOS == "windows" && filepath.Ext(path) == "" {
 			path += ".exe"
@@ -40,14 +41,14 @@ func (h *Host) command(spec *shared.HelperSpec) ([]string, error) {
 			return nil, shared.ErrPermission.Errorf("looking for helper %q: %w", command[0], err)
 		}
 	}
-	return nil, shared.ErrNotExist.Errorf("no helper %q on the helper path (%s)%s", command[0], strings.Join(h.cfg.HelperPath, ", "),
+	return nil, shared.ErrNotExist.Errorf("no helper %q on the helper path (%s)%s", command[0], strings.Join(dirs, ", "),
 		shared.DidYouMean(command[0], slices.Concat(h.onPath(), h.offeredNames())))
 }
 
 // onPath returns the names of the files on the helper path, for a suggestion.
 func (h *Host) onPath() []string {
 	var names []string
-	for _, dir := range h.cfg.HelperPath {
+	for _, dir := range h.helperPath() {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			continue
@@ -57,4 +58,24 @@ func (h *Host) onPath() []string {
 		}
 	}
 	return names
+}
+
+func (h *Host) helperPath() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cfg.HelperPath
+}
+
+// SetHelperPath changes where helpers are looked for by name, for loads that begin from now on.
+func (h *Host) SetHelperPath(dirs []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cfg.HelperPath = slices.Clone(dirs)
+}
+
+// SetAutoload changes what may be loaded without an operator asking for it, for loads that begin from now on.
+func (h *Host) SetAutoload(scope shared.AutoloadScope) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cfg.Autoload = scope
 }

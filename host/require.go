@@ -109,7 +109,7 @@ func (h *Host) autoloadable(asker, name string, refused bool) (shared.HelperSpec
 	h.mu.Lock()
 	spec, configured := h.catalogue[name]
 	primed := h.findLocked(name) != nil // it is here already
-	configured = configured || h.offered[name] != nil
+	allowed := h.cfg.Autoload.Allows(name, configured || h.offered[name] != nil)
 	h.mu.Unlock()
 	if spec.Name == "" {
 		spec.Name = name
@@ -119,7 +119,7 @@ func (h *Host) autoloadable(asker, name string, refused bool) (shared.HelperSpec
 		return spec, nil
 	case refused:
 		return spec, shared.ErrPermission.Errorf("%s asks for %s, but whoever asked for %s may not have helpers autoloaded", asker, name, asker)
-	case h.cfg.Autoload.Allows(name, configured):
+	case allowed:
 		return spec, nil
 	}
 	if _, err := h.command(&spec); err != nil {

@@ -160,7 +160,10 @@ func TestL7_DenseCircles(t *testing.T) {
 	}
 	_, err := shared.SortRequires(list)
 	circle := (*shared.CircleError)(nil)
-	if !errors.As(err, &circle) || len(circle.Circles) != 100 {
-		t.Fatalf("%d circles, want 100", len(circle.Circles))
+	if !errors.As(err, &circle) {
+		t.Fatal(err)
+	}
+	if len(circle.Circles) != 100 {
+		t.Errorf("%d circles, want 100", len(circle.Circles))
 	}
 }

@@ -154,7 +154,8 @@ func TestHooksThatMaySleepAskTheHost(t *testing.T) {
 	p.reply(load, nil)
 	p.reply(p.request("Hold"), nil)
 	added := p.request("AddHook")
-	want(t, p.exchange(hook(3, added.GetAddHook().GetHook().GetIndex(), 12, encoded(1), nil))[0], shared.CodeOK, encoded(7)) // before the answer
+	early := hook(3, added.GetAddHook().GetHook().GetIndex(), 12, encoded(1), nil) // before the answer
+	want(t, p.exchange(early)[0], shared.CodeOK, encoded(7))
 	p.reply(added, nil)
 	p.reply(p.request("RemoveHook"), nil)
 	p.reply(p.request("Rele"), nil)
