@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -99,14 +100,32 @@ func sameAddress(addr net.Addr, text string) bool {
 	return have == want.Unmap() || have.IsUnspecified() && want.IsUnspecified()
 }
 
+// notifyLimit bounds the wait for a service manager that does not read what it is told.
+const notifyLimit = time.Second
+
 // notify tells the service manager, if it asked to be told (NOTIFY_SOCKET).
 func notify(log hclog.Logger, state string) {
-	if os.Getenv("NOTIFY_SOCKET") == "" {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
 		return
 	}
-	if _, err := daemon.SdNotify(false, state); err != nil {
+	if err := tell(path, state, notifyLimit); err != nil {
 		log.Warn("service manager could not be told", "state", state, "error", err)
 	}
+}
+
+// tell is sd_notify(3), but does not wait for ever.
+func tell(path, state string, limit time.Duration) error {
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if err := conn.SetWriteDeadline(time.Now().Add(limit)); err != nil {
+		return err
+	}
+	_, err = conn.Write([]byte(state))
+	return err
 }
 
 // notifyReloading tells the service manager that the configuration is being read again (Type=notify-reload).

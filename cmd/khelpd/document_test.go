@@ -34,6 +34,23 @@ func encode(t *testing.T, document any) map[string]any {
 	return out
 }
 
+// line writes one line of a stream and reads it as any program would.
+func line[T any](t *testing.T, v T, write func(*app, T) error) map[string]any {
+	t.Helper()
+	var b strings.Builder
+	if err := write(&app{stdout: &b, output: formatJSON}, v); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(b.String(), "\n") != 1 || !strings.HasSuffix(b.String(), "}\n") {
+		t.Errorf("it is not one line: %q", b.String())
+	}
+	var out map[string]any
+	if err := json.Unmarshal([]byte(b.String()), &out); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // at follows a path of names, and of the first element of lists.
 func at(t *testing.T, v any, path ...string) map[string]any {
 	t.Helper()
@@ -64,6 +81,16 @@ func TestJSONFieldNames(t *testing.T) {
 	}}}))
 	hooks := encode(t, newHooksDocument([]host.HeadStat{{Hooks: make([]host.HookStat, 1)}}))
 	objects := encode(t, newObjectsDocument([]host.ObjectStat{{Slots: make([]host.SlotStat, 1)}}))
+	info := encode(t, newInfoDocument(control.NewInfo(shared.Modinfo{
+		Requires: make([]shared.Requirement, 1), Properties: make([]shared.Property, 1), Sections: make([]shared.Section, 1),
+		Hooks: make([]shared.HookInfo, 1), OSD: shared.OSDInfo{Schema: make(shared.DataSchema, 1)},
+	})))
+	plan := encode(t, newPlanDocument(control.Plan{
+		Changes: make([]host.Change, 1), Parts: []control.PartChange{{Kind: kindTCP}, {Kind: kindSetting}},
+	}))
+	failed := encode(t, newPlanDocument(control.Plan{
+		Changes: []host.Change{{Err: shared.ErrBusy}}, Parts: []control.PartChange{{Kind: kindTCP, Err: shared.ErrBusy}},
+	}))
 	const helper = "name version id state classes source refs flags requires hooks pid incarnation sha256 " +
 		"lane restarts objects object_bytes calls committed missed skipped autoloaded autounload_at last_error"
 	for _, tt := range []struct {
@@ -80,6 +107,19 @@ func TestJSONFieldNames(t *testing.T) {
 		{"objects", objects, "schema objects"},
 		{"objects objects[]", at(t, objects, "objects"), "id classes vnet name forwarded slots"},
 		{"objects objects[].slots[]", at(t, objects, "objects", "slots"), "helper version bytes values"},
+		{"info", info, "schema name version api description classes needs_osd osd hooks requires reads properties sections"},
+		{"info hooks[]", at(t, info, "hooks"), "point index udata may_sleep"},
+		{"info requires[]", at(t, info, "requires"), "name constraint"},
+		{"info properties[]", at(t, info, "properties"), "name type required default doc"},
+		{"info sections[]", at(t, info, "sections"), "name bytes"},
+		{"plan", plan, "schema changes tcp settings warnings"},
+		{"plan changes[]", at(t, plan, "changes"), "helper action reason blocked_by"},
+		{"plan tcp[]", at(t, plan, "tcp"), "name action reason"},
+		{"plan settings[]", at(t, plan, "settings"), "name action reason"},
+		{"reload changes[]", at(t, failed, "changes"), "helper action reason blocked_by error"},
+		{"reload tcp[]", at(t, failed, "tcp"), "name action reason error"},
+		{"events", line(t, host.Event{}, (*app).writeEvent), "schema time type helper incarnation point object cause message"},
+		{"logs", line(t, host.LogRecord{}, func(a *app, r host.LogRecord) error { return a.writeLog("x", r) }), "schema time level helper message"},
 	} {
 		want := strings.Fields(tt.want)
 		slices.Sort(want)
@@ -102,6 +142,9 @@ func TestJSONIsNeverNullWhereAListOrMapBelongs(t *testing.T) {
 		"none":    encode(t, newStatDocument(host.Stat{})),
 		"no head": encode(t, newHooksDocument(nil)),
 		"no obj":  encode(t, newObjectsDocument(nil)),
+		"info":    encode(t, newInfoDocument(control.Info{})),
+		"no plan": encode(t, newPlanDocument(control.Plan{})),
+		"changes": at(t, encode(t, newPlanDocument(control.Plan{Changes: make([]host.Change, 1)})), "changes"),
 	} {
 		for name, v := range got {
 			if v == nil && name != "autounload_at" {
@@ -168,6 +211,8 @@ func TestExitCodes(t *testing.T) {
 		{fmt.Errorf("x: %w", syscall.EADDRINUSE), 6, "EADDRINUSE"},
 		{&configError{shared.ErrNotExist}, 7, "ENOENT"},
 		{&shared.PropertyError{Name: "x", Err: shared.ErrInvalid}, 7, "EINVAL"},
+		{failed("reload", &control.ConfigError{Err: errors.New("x")}), 7, ""},
+		{failed("plan", errChanges), 9, ""},
 		{shared.ErrTimeout.Errorf("x"), 8, "ETIMEDOUT"},
 		{failed("stat", fmt.Errorf("x: %w", shared.ErrTimeout)), 8, "ETIMEDOUT"},
 	} {

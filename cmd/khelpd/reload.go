@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
@@ -44,7 +45,7 @@ func (d *server) reload(ctx context.Context) (control.Plan, error) {
 	defer notifyReady(d.log)
 	plan, err := d.reconfigure(ctx)
 	if err != nil {
-		d.log.Error("reload failed, nothing has changed", "error", err)
+		d.log.Error("reload failed", "error", err)
 		return control.Plan{}, err
 	}
 	d.logPlan(plan)
@@ -54,27 +55,43 @@ func (d *server) reload(ctx context.Context) (control.Plan, error) {
 func (d *server) reconfigure(ctx context.Context) (control.Plan, error) {
 	cfg, diags := config.Load(d.path)
 	if !diags.HasErrors() {
-		diags = append(diags, check(cfg, d.host)...)
+		more, err := d.check(ctx, cfg)
+		if err != nil {
+			return control.Plan{}, err
+		}
+		diags = append(diags, more...)
 	}
 	if diags.HasErrors() {
 		return control.Plan{}, &control.ConfigError{Diagnostics: diagnosticsText(cfg, diags), Err: badConfig(diags)}
 	}
-	// Helpers come before listeners, so that those find their filters.
-	changes, err := d.host.Reconfigure(ctx, specsOf(cfg))
-	if err != nil {
-		return control.Plan{}, err
+	specs := specsOf(cfg)
+	if _, err := d.host.Plan(specs); err != nil {
+		return control.Plan{}, err // before anything has changed
 	}
-	plan := control.Plan{Changes: changes}
+	var plan control.Plan
 	plan.Parts, plan.Warnings = settingChanges(d.began, d.cfg.Load(), settingsOf(cfg))
 	for i := range plan.Parts {
 		plan.Parts[i].Err = d.set(plan.Parts[i].Name, cfg)
+	}
+	d.cfg.Store(cfg)
+	// Helpers come behind the settings that they load by, and before listeners, so that those find their filters.
+	var err error
+	if plan.Changes, err = d.host.Reconfigure(ctx, specs); err != nil {
+		return control.Plan{}, err
 	}
 	plan.Parts = append(plan.Parts, d.proxies.change(ctx, cfg.TCP)...)
 	for _, diag := range diags {
 		plan.Warnings = append(plan.Warnings, diagnosticLine(diag))
 	}
-	d.cfg.Store(cfg)
 	return plan, nil
+}
+
+// check holds another configuration against what is known of its helpers, and finds them where that configuration says.
+func (d *server) check(ctx context.Context, cfg *config.Config) (hcl.Diagnostics, error) {
+	if slices.Equal(cfg.Khelpd.HelperPath, d.cfg.Load().Khelpd.HelperPath) {
+		return check(cfg, d.host), nil
+	}
+	return validate(ctx, cfg, false)
 }
 
 // set brings one setting in line with a configuration.
@@ -85,6 +102,12 @@ func (d *server) set(name string, cfg *config.Config) error {
 		return nil
 	case settingAutounload:
 		return d.host.SetAutounload(autounloadOf(cfg))
+	case settingHelperPath:
+		d.host.SetHelperPath(cfg.Khelpd.HelperPath)
+		return nil
+	case settingAutoload:
+		d.host.SetAutoload(cfg.Khelpd.Autoload)
+		return nil
 	default:
 		return d.setAccess(cfg)
 	}

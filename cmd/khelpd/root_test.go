@@ -17,13 +17,41 @@ func TestHungDaemonTimesOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lis.Close()
-	for _, args := range [][]string{{"stat"}, {"hooks"}, {"objects"}, {"load", "x"}, {"unload", "x", "--wait", "1h"}} {
+	for _, args := range [][]string{
+		{"stat"}, {"hooks"}, {"objects"}, {"load", "x"}, {"unload", "x", "--wait", "1h"}, {"info", "x"}, {"hold", "x"}, {"rele", "x"},
+		{"restart", "x"}, {"reload"}, {"events"}, {"logs", "x"},
+	} {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		var stdout, stderr strings.Builder
 		code := run(ctx, append(args, "--socket", path), strings.NewReader(""), &stdout, &stderr)
 		cancel()
 		if code != exitTimeout || !strings.Contains(stderr.String(), ": ETIMEDOUT: ") || stdout.Len() > 0 {
 			t.Errorf("%v: exit code %d, stdout %q, stderr %q", args, code, stdout.String(), stderr.String())
+		}
+	}
+}
+
+// Completion asks the daemon, and offers what it can without one: it neither fails nor waits.
+func TestCompletionWithoutADaemon(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "k.sock")
+	lis, err := net.Listen("unix", path) // stuck
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	for _, socket := range []string{path, path + ".none"} {
+		for _, command := range []string{"stat", "unload", "hold", "rele", "restart", "logs", "load", "info"} {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+			var stdout, stderr strings.Builder
+			code := run(ctx, []string{"__complete", "--socket", socket, command, ""}, strings.NewReader(""), &stdout, &stderr)
+			cancel()
+			want := ":4\n"
+			if command == "load" || command == "info" { // files
+				want = ":0\n"
+			}
+			if code != exitDone || stdout.String() != want {
+				t.Errorf("%s: exit code %d, stdout %q, stderr %q", command, code, stdout.String(), stderr.String())
+			}
 		}
 	}
 }
