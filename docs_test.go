@@ -22,7 +22,7 @@ import (
 )
 
 // docs are the documents whose links are checked.
-var docs = []string{"README.md", "RATIONALE.md", "CHANGELOG.md", "shared/wire/PROTOCOL.md"}
+var docs = []string{"README.md", "RATIONALE.md", "CHANGELOG.md", "shared/wire/PROTOCOL.md", "config/REFERENCE.md", "cmd/khelpd/REFERENCE.md"}
 
 func readDoc(t *testing.T, name string) string {
 	t.Helper()
