@@ -60,7 +60,7 @@ func (d *server) bootFailed(cfg *config.Config, failures []*host.BootError, trie
 // bootErrors takes apart what Configure has joined. The error is what is of no helper.
 func bootErrors(err error) ([]*host.BootError, error) {
 	var one *host.BootError
-	joined, many := err.(interface{ Unwrap() []error }) //nolint:errorlint // it takes apart this error and no other
+	joined, many := err.(interface{ Unwrap() []error })
 	switch {
 	case err == nil:
 		return nil, nil

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/control/controlv1"
@@ -68,11 +69,16 @@ func (s *service) plan(ctx context.Context, specs []shared.HelperSpec, parts []P
 	if s.opts.Plan != nil {
 		return s.opts.Plan(ctx, specs, parts)
 	}
-	if len(parts) > 0 {
-		return Plan{}, shared.ErrUnsupported.Errorf("the daemon is configured by helpers alone, not by %s %q", parts[0].Kind, parts[0].Name)
-	}
 	changes, err := s.host.Plan(specs)
-	return Plan{Changes: changes}, err
+	plan := Plan{Changes: changes}
+	var kinds []string
+	for _, p := range parts {
+		if !slices.Contains(kinds, p.Kind) {
+			kinds = append(kinds, p.Kind)
+			plan.Warnings = append(plan.Warnings, fmt.Sprintf("the daemon is configured by helpers alone: %s means nothing to it", p.Kind))
+		}
+	}
+	return plan, err
 }
 
 // Reload answers khelpd reload.

@@ -55,7 +55,7 @@ type Options struct {
 	Configured func() []string
 
 	// Plan says what another configuration, of helpers and of whatever else the daemon is configured with, would change, and does nothing.
-	// It must be safe for concurrent use. nil: the host's Plan; parts are then ErrUnsupported.
+	// It must be safe for concurrent use. nil: the host's Plan, with a warning for each kind of part.
 	Plan func(ctx context.Context, specs []shared.HelperSpec, parts []Part) (Plan, error)
 
 	// Reload has the daemon read its configuration again and says what was done. The error is a *ConfigError if that is wrong; nothing has

@@ -155,8 +155,10 @@ func TestPlanOfAHostAlone(t *testing.T) {
 	}
 	checkPlan(t, Plan{Changes: h.changes}, got)
 	check(t, nil, []shared.HelperSpec{{Name: "acl"}}, h.planned)
-	_, err = c.Plan(t.Context(), nil, []Part{{Kind: "tcp", Name: "web"}})
-	wantIs(t, err, shared.ErrUnsupported)
+	got, err = c.Plan(t.Context(), nil, []Part{{Kind: "tcp", Name: "web"}, {Kind: "tcp", Name: "ftp"}, {Kind: "disk", Name: "a"}})
+	if err != nil || len(got.Warnings) != 2 || !strings.Contains(got.Warnings[1], "disk") {
+		t.Errorf("of parts that the host does not have: %v, %v", got, err)
+	}
 	for _, bad := range []shared.HelperSpec{{}, {Name: "A"}, {Name: "a", Timeout: -1}, {Name: "a", Hooks: []shared.HookSpec{{Point: "a.b", Order: shared.Order{Place: 77}}}}} {
 		_, err := c.Plan(t.Context(), []shared.HelperSpec{bad}, nil)
 		wantIs(t, err, shared.ErrInvalid)

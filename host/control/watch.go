@@ -40,9 +40,11 @@ type connection struct {
 	net.Conn
 	peer Peer
 
-	mu      sync.Mutex // protects calls
-	calls   int        // under way
-	without deadline   // runs while there is no call
+	mu     sync.Mutex // protects the following fields
+	calls  int        // under way
+	closed bool
+
+	without deadline // runs while there is no call
 }
 
 // call counts a call that begins or ends. A connection without any is closed after a while, whatever of its answers is still unread:
@@ -50,7 +52,7 @@ type connection struct {
 func (c *connection) call(change int, idle time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.calls += change; c.calls == 0 {
+	if c.calls += change; c.calls == 0 && !c.closed {
 		c.without.arm(idle, c)
 	} else {
 		c.without.disarm()
@@ -59,7 +61,10 @@ func (c *connection) call(change int, idle time.Duration) {
 
 // Close ends the connection and its deadline.
 func (c *connection) Close() error {
+	c.mu.Lock()
+	c.closed = true
 	c.without.disarm()
+	c.mu.Unlock()
 	return c.Conn.Close()
 }
 
