@@ -59,15 +59,15 @@ func (d *server) reconfigure(ctx context.Context) (control.Plan, error) {
 	if diags.HasErrors() {
 		return control.Plan{}, &control.ConfigError{Diagnostics: diagnosticsText(cfg, diags), Err: badConfig(diags)}
 	}
-	// Helpers come before listeners, so that those find their filters.
-	changes, err := d.host.Reconfigure(ctx, specsOf(cfg))
-	if err != nil {
-		return control.Plan{}, err
-	}
-	plan := control.Plan{Changes: changes}
+	// Settings come before helpers, which are looked for on the path, and helpers before listeners, so that those find their filters.
+	var plan control.Plan
 	plan.Parts, plan.Warnings = settingChanges(d.began, d.cfg.Load(), settingsOf(cfg))
 	for i := range plan.Parts {
 		plan.Parts[i].Err = d.set(plan.Parts[i].Name, cfg)
+	}
+	var err error
+	if plan.Changes, err = d.host.Reconfigure(ctx, specsOf(cfg)); err != nil {
+		return control.Plan{}, err
 	}
 	plan.Parts = append(plan.Parts, d.proxies.change(ctx, cfg.TCP)...)
 	for _, diag := range diags {
@@ -82,6 +82,12 @@ func (d *server) set(name string, cfg *config.Config) error {
 	switch name {
 	case settingLogLevel:
 		d.log.SetLevel(hclog.LevelFromString(cfg.Khelpd.LogLevel))
+		return nil
+	case settingHelperPath:
+		d.host.SetHelperPath(cfg.Khelpd.HelperPath)
+		return nil
+	case settingAutoload:
+		d.host.SetAutoload(cfg.Khelpd.Autoload)
 		return nil
 	case settingAutounload:
 		return d.host.SetAutounload(autounloadOf(cfg))

@@ -30,6 +30,8 @@ const (
 	settingLogLevel   = "log_level"
 	settingAccess     = "access"
 	settingAutounload = "autounload"
+	settingHelperPath = "helper_path"
+	settingAutoload   = "autoload"
 )
 
 var settings = []setting{
@@ -40,9 +42,9 @@ var settings = []setting{
 		return fmt.Sprintf("after %v, memory_floor %v, under_pressure %q", a.After, a.MemoryFloor, a.UnderPressure)
 	}},
 	{"control_socket", true, func(c *config.Config) string { return c.Khelpd.ControlSocket }},
-	{"helper_path", true, func(c *config.Config) string { return strings.Join(c.Khelpd.HelperPath, ":") }},
+	{settingHelperPath, false, func(c *config.Config) string { return strings.Join(c.Khelpd.HelperPath, ":") }},
 	{"log_format", true, func(c *config.Config) string { return c.Khelpd.LogFormat }},
-	{"autoload", true, func(c *config.Config) string {
+	{settingAutoload, false, func(c *config.Config) string {
 		return fmt.Sprintf("path %t, names %q", c.Khelpd.Autoload.Path, c.Khelpd.Autoload.Names)
 	}},
 }
