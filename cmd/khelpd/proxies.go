@@ -38,6 +38,7 @@ type proxied struct {
 	block config.TCP
 	lis   net.Listener // the proxy's own
 	proxy *tcp.Proxy
+	ended chan struct{} // closed when it is served no more
 }
 
 // listenProxies registers the points and takes every port, or nothing. Sockets passed in by the service manager are used where they
@@ -81,7 +82,7 @@ func (p *proxies) open(ctx context.Context, b config.TCP, there func(config.TCP)
 		return nil, errors.Join(err, lis.Close())
 	}
 	p.log.Info("listening", "tcp", b.Name, "address", lis.Addr().String(), "upstream", b.Upstream, "vnet", b.Vnet)
-	return &proxied{block: b, lis: lis, proxy: proxy}, nil
+	return &proxied{block: b, lis: lis, proxy: proxy, ended: make(chan struct{})}, nil
 }
 
 func listenTCP(ctx context.Context, address string) (net.Listener, error) {
@@ -125,6 +126,7 @@ func (p *proxies) serve() {
 
 func (p *proxies) start(x *proxied) {
 	p.serving.Go(func() { // ends with retire, drain or close
+		defer close(x.ended)
 		if err := x.proxy.Serve(context.Background()); !errors.Is(err, net.ErrClosed) { // which retire has done
 			p.failed(err)
 		}
@@ -233,9 +235,10 @@ func handOver(leaving []*proxied, b config.TCP) (net.Listener, error) {
 func (p *proxies) retire(x *proxied) {
 	p.retired = append(p.retired, x)
 	p.log.Info("accepting no more", "tcp", x.block.Name, "address", x.lis.Addr().String(), "connections", x.proxy.Stats().Active)
-	_ = x.lis.Close() // so that, when retire returns, whoever connects meets the block that is now
+	// Without its listener the proxy serves what it has accepted to the end. Shutdown would cut what it is just accepting.
+	_ = x.lis.Close()
 	p.serving.Go(func() {
-		_ = x.proxy.Shutdown(context.Background()) // it waits; drain and close cut it short
+		<-x.ended
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		p.retired = slices.DeleteFunc(p.retired, func(r *proxied) bool { return r == x })
