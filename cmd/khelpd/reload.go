@@ -45,6 +45,10 @@ func (d *server) reload(ctx context.Context) (control.Plan, error) {
 	defer notifyReady(d.log)
 	plan, err := d.reconfigure(ctx)
 	if err != nil {
+		var bad *control.ConfigError
+		if errors.As(err, &bad) {
+			_, _ = fmt.Fprint(d.app.stderr, bad.Diagnostics) // if nobody reads that, whoever asked may
+		}
 		d.log.Error("reload failed", "error", err)
 		return control.Plan{}, err
 	}
@@ -142,15 +146,6 @@ func (d *server) logPlan(plan control.Plan) {
 		d.log.Warn("reload", "warning", w)
 	}
 	d.log.Info("reloaded", "changes", made, "failures", missed)
-}
-
-// hangup is a reload that a signal asks for: what is wrong goes to the log.
-func (d *server) hangup(ctx context.Context) {
-	_, err := d.reload(ctx)
-	var bad *control.ConfigError
-	if errors.As(err, &bad) {
-		_, _ = fmt.Fprint(d.app.stderr, bad.Diagnostics) // if nobody reads that, there is no help
-	}
 }
 
 // diagnosticsText shows diagnostics as they are shown where there is no terminal.

@@ -138,7 +138,7 @@ func (d *server) serve(sig stopping) error {
 			d.log.Error("stopping after an error", "error", err)
 			return err
 		case <-sig.reload:
-			d.hangup(sig.drain)
+			_, _ = d.reload(sig.drain) // it has logged what was done, and what was not
 		}
 	}
 }
