@@ -89,6 +89,7 @@ type Host struct {
 	log       hclog.Logger
 	objects   osd.Table
 	objectIDs atomic.Uint64
+	chains    sync.Pool // of *chain
 
 	life context.Context // ends when Shutdown begins
 	stop context.CancelFunc
@@ -124,6 +125,7 @@ func New(cfg Config) (*Host, error) {
 		events: newEventLog(), logs: newLogbook(),
 		vnets: map[string]*Vnet{}, offered: map[string]*Builtin{}, demands: map[string]*demand{}, waits: waits{}, pingPongs: map[string]*pingPong{},
 	}
+	h.chains.New = freshChain
 	h.named = h.logs.hostLogger(cfg.Logger)
 	h.life, h.stop = context.WithCancel(context.Background())
 	if n, err := launch.Sweep(cfg.RuntimeDir); err != nil {
