@@ -44,24 +44,30 @@ func (hp *helper) beginLifeLocked(l *loading) {
 	hp.lifetime = lifetime{loadedAt: now, idleSince: now}
 	hp.autoloaded = l.auto && hp.source != shared.SourceBoot && hp.builtin == nil
 	hp.demanded = l.demanded
-	hp.after = hp.stayLocked(now)
+	hp.host.backSoonLocked(hp.name, now)
+	hp.after = hp.stayLocked()
 	hp.host.kick()
 }
 
-// stayLocked returns how long the helper stays when it is idle: longer each time that it had left and was back within the time for which
-// it had been kept.
-func (hp *helper) stayLocked(now time.Time) time.Duration {
-	after := cmp.Or(hp.face.Load().spec.AutounloadAfter, hp.host.cfg.Autounload.After)
-	pp := hp.host.pingPongs[hp.name]
-	if pp == nil {
-		return after
-	}
-	if now.Sub(pp.leftAt) < pp.after {
+// backSoonLocked has a helper stay longer that had left and is back within the time for which it had been kept.
+func (h *Host) backSoonLocked(name string, now time.Time) {
+	pp := h.pingPongs[name]
+	switch {
+	case pp == nil:
+	case now.Sub(pp.leftAt) < pp.after:
 		pp.factor = min(2*pp.factor, maxPingPong)
-	} else {
-		pp.factor = 1
+	default:
+		delete(h.pingPongs, name)
 	}
-	return after * time.Duration(pp.factor)
+}
+
+// stayLocked returns how long the helper stays when it is idle.
+func (hp *helper) stayLocked() time.Duration {
+	after := cmp.Or(hp.face.Load().spec.AutounloadAfter, hp.host.cfg.Autounload.After)
+	if pp := hp.host.pingPongs[hp.name]; pp != nil {
+		after *= time.Duration(pp.factor)
+	}
+	return after
 }
 
 // leftLocked notes that the helper has left because it was idle.
@@ -121,17 +127,17 @@ func (h *Host) SetAutounload(a Autounload) error {
 	return nil
 }
 
-func (a *Autounload) complete() error {
-	a.After = cmp.Or(a.After, defaultAfter)
-	a.MemoryFloor = cmp.Or(a.MemoryFloor, defaultFloor)
-	a.UnderPressure = cmp.Or(a.UnderPressure, PressureAutoloaded)
+func (c *Autounload) complete() error {
+	c.After = cmp.Or(c.After, defaultAfter)
+	c.MemoryFloor = cmp.Or(c.MemoryFloor, defaultFloor)
+	c.UnderPressure = cmp.Or(c.UnderPressure, PressureAutoloaded)
 	switch {
-	case a.After < 0:
-		return shared.ErrInvalid.Errorf("autounload after %v is negative", a.After)
-	case !(a.MemoryFloor > 0 && a.MemoryFloor < 1):
-		return shared.ErrInvalid.Errorf("memory floor %v must be a share between 0 and 1", a.MemoryFloor)
-	case a.UnderPressure != PressureAutoloaded && a.UnderPressure != PressureUnreferenced:
-		return shared.ErrInvalid.Errorf("under pressure %q must be autoloaded or unreferenced", string(a.UnderPressure))
+	case c.After < 0:
+		return shared.ErrInvalid.Errorf("autounload after %v is negative", c.After)
+	case !(c.MemoryFloor > 0 && c.MemoryFloor < 1):
+		return shared.ErrInvalid.Errorf("memory floor %v must be a share between 0 and 1", c.MemoryFloor)
+	case c.UnderPressure != PressureAutoloaded && c.UnderPressure != PressureUnreferenced:
+		return shared.ErrInvalid.Errorf("under pressure %q must be autoloaded or unreferenced", string(c.UnderPressure))
 	}
 	return nil
 }

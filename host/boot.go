@@ -193,30 +193,37 @@ func (h *Host) primed(class shared.Class) (builtins, others []*helper) {
 
 // initPrimed initialises a primed helper, unless somebody who requires it does so already: then it waits for that.
 func (h *Host) initPrimed(ctx context.Context, hp *helper) error {
-	l := &loading{}
 	for {
-		h.mu.Lock()
+		l, busy, err := h.claimPrimed(hp)
 		switch {
-		case hp.op != nil:
-			h.mu.Unlock()
+		case busy:
 			if err := h.await(ctx, nil, hp); err != nil {
 				return err
 			}
-			continue
-		case hp.state == shared.StatePrimed && slices.Contains(h.helpers, hp):
-			l.claimed = shared.StatePrimed
-			hp.state = shared.StateStarting
-			hp.beginLocked(0)
-			h.mu.Unlock()
-			err := h.bring(ctx, hp, true, l)
-			if err != nil {
+		case l == nil:
+			return err
+		default:
+			if err = h.bring(ctx, hp, true, l); err != nil {
 				h.publish(Event{Type: EventLoadFailed, Helper: hp.name, Message: err.Error()})
 			}
 			return err
 		}
-		defer h.mu.Unlock()
-		return hp.failure
 	}
+}
+
+// claimPrimed begins the load of a helper that is primed. If it is not any more, it tells what has become of it.
+func (h *Host) claimPrimed(hp *helper) (l *loading, busy bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case hp.op != nil:
+		return nil, true, nil
+	case hp.state != shared.StatePrimed || !slices.Contains(h.helpers, hp):
+		return nil, false, hp.failure
+	}
+	hp.state = shared.StateStarting
+	hp.beginLocked(0)
+	return &loading{claimed: shared.StatePrimed}, false, nil
 }
 
 // EndBoot ends the primed helpers that nobody has claimed, and logs them.

@@ -227,20 +227,27 @@ func (h *Host) loadDemanded(ctx context.Context, spec shared.HelperSpec) (*helpe
 		if !errors.Is(err, shared.ErrExist) {
 			return hp, err
 		}
-		h.mu.Lock()
-		other := h.findLocked(spec.Name)
-		if other != nil && other.bound {
-			defer h.mu.Unlock()
+		other, bound, busy := h.look(spec.Name)
+		switch {
+		case bound:
 			return other, nil
-		}
-		h.mu.Unlock()
-		if other == nil || other.op == nil {
+		case !busy:
 			return nil, err
 		}
 		if err := h.await(ctx, nil, other); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// look returns the helper of a name, whether its hooks are on the heads, and whether something is under way on it.
+func (h *Host) look(name string) (hp *helper, bound, busy bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if hp = h.findLocked(name); hp == nil {
+		return nil, false, false
+	}
+	return hp, hp.bound, hp.op != nil
 }
 
 // standIn stands on a head for a hook of a helper that is loaded by being called.

@@ -43,16 +43,12 @@ func (h *Host) Describe(ctx context.Context, spec shared.HelperSpec) (shared.Mod
 func (h *Host) Known(spec shared.HelperSpec) (shared.Modinfo, bool) { return h.known(spec, false) }
 
 // known looks at what is loaded and builtin, and then at what was described before; exact has the file's sum decide if the file has
-// changed.
+// changed, and does not believe that a file is still what was loaded from it.
 func (h *Host) known(spec shared.HelperSpec, exact bool) (shared.Modinfo, bool) {
-	h.mu.Lock()
-	if len(spec.Command) == 0 {
-		if b := h.offered[spec.Name]; b != nil {
-			h.mu.Unlock()
-			return b.modinfo(), true
-		}
+	spec, info := h.identify(spec, exact)
+	if info != nil {
+		return *info, true
 	}
-	h.mu.Unlock()
 	if h.cfg.Attach != nil && h.cfg.Attach(spec.Name) != nil {
 		return shared.Modinfo{}, false
 	}
@@ -65,6 +61,28 @@ func (h *Host) known(spec shared.HelperSpec, exact bool) (shared.Modinfo, bool) 
 		return shared.Modinfo{}, false
 	}
 	return *info, true
+}
+
+// identify returns the spec that is meant by one with a name only, and what is known of it for certain.
+func (h *Host) identify(spec shared.HelperSpec, exact bool) (shared.HelperSpec, *shared.Modinfo) {
+	if len(spec.Command) > 0 {
+		return spec, nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if hp := h.findLocked(spec.Name); hp != nil && !exact {
+		if info := &hp.face.Load().info; info.Name != "" {
+			return spec, info
+		}
+	}
+	if b := h.offered[spec.Name]; b != nil {
+		info := b.modinfo()
+		return spec, &info
+	}
+	if configured, ok := h.catalogue[spec.Name]; ok {
+		return configured, nil
+	}
+	return spec, nil
 }
 
 // remember keeps what a helper has said of itself for the next time.

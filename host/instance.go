@@ -244,8 +244,16 @@ func (in *instance) kill() {
 func (in *instance) abort() {
 	in.endOnce.Do(func() { close(in.ending) })
 	in.watcher.Wait()
+	in.endHolds()
 	in.kill()
 	in.reap()
+}
+
+// endHolds gives back what the incarnation held at run time.
+func (in *instance) endHolds() {
+	in.host.mu.Lock()
+	defer in.host.mu.Unlock()
+	in.host.endHoldsLocked(in)
 }
 
 // reap waits until a helper that has been killed is gone.
@@ -262,6 +270,7 @@ func (in *instance) reap() {
 func (in *instance) stop(ctx context.Context, grace time.Duration) error {
 	in.endOnce.Do(func() { close(in.ending) })
 	in.watcher.Wait()
+	in.endHolds()
 	in.lane.Close()
 	in.session.Close()
 	return in.end.Stop(ctx, grace)

@@ -111,15 +111,15 @@ func (h *Host) tryEnter(f *face, named bool, l *loading) (hp, leaving *helper, e
 		hp = h.newcomerLocked(f, named, l)
 	case hp.state == shared.StateDraining && hp.op != nil:
 		return nil, hp, nil
-	case hp.op == nil && (hp.state == shared.StatePrimed || hp.state == shared.StateDisabled && l.force):
-		l.claimed = hp.state
-		hp.claimLocked(f)
-	default:
+	case hp.op != nil || hp.state != shared.StatePrimed && (hp.state != shared.StateDisabled || !l.force):
 		return nil, nil, hp.occupiedLocked()
 	}
-	// No circle can come of this: nobody waits yet for what was not under way.
-	if err := h.dependLocked(l.parent, hp); err != nil {
+	if err := h.dependLocked(l.parent, hp); err != nil { // one that is primed may have asked for what asks for it now
 		return nil, nil, err
+	}
+	if hp.state != shared.StateStarting {
+		l.claimed = hp.state
+		hp.claimLocked(f)
 	}
 	hp.beginLocked(l.depth)
 	return hp, nil, nil

@@ -8,7 +8,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/khelp/khelp/host/internal/launch"
 	"github.com/khelp/khelp/shared"
@@ -291,7 +290,7 @@ func sameHooks(old, hooks []shared.HookSpec) bool {
 
 // take makes the steps and notes in each what became of it.
 func (h *Host) take(ctx context.Context, steps []step) {
-	var loads []*step
+	var loads, updates []*step
 	for i := range steps {
 		s := &steps[i]
 		switch {
@@ -305,9 +304,10 @@ func (h *Host) take(ctx context.Context, steps []step) {
 		case s.Action == ChangeRestart:
 			s.Err = h.reinit(ctx, s.helper, s.spec)
 		default:
-			s.Err = h.update(s.helper, s.spec)
+			updates = append(updates, s)
 		}
 	}
+	h.update(updates)
 	specs := make([]shared.HelperSpec, len(loads))
 	for i, s := range loads {
 		specs[i] = s.spec
@@ -322,30 +322,59 @@ func (h *Host) take(ctx context.Context, steps []step) {
 	}
 }
 
-// update changes what can change under a helper that runs.
-func (h *Host) update(hp *helper, spec shared.HelperSpec) error {
+// update changes what can change under helpers that run: all at once, for one order may contradict another that is about to change too;
+// and if they contradict each other even so, each by itself.
+func (h *Host) update(steps []*step) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	var ready []*step
+	for _, s := range steps {
+		if s.Err = h.updatableLocked(s); s.Err == nil {
+			ready = append(ready, s)
+		}
+	}
+	if h.updateLocked(ready) == nil {
+		return
+	}
+	for _, s := range ready {
+		s.Err = h.updateLocked([]*step{s})
+	}
+}
+
+// updatableLocked returns why a helper cannot be changed now.
+func (h *Host) updatableLocked(s *step) error {
+	hp := s.helper
 	switch {
 	case !slices.Contains(h.helpers, hp):
 		return h.notLoadedLocked(hp.name)
 	case hp.op != nil:
 		return shared.ErrBusy.Errorf("%s is %s", hp.name, hp.doingLocked())
 	}
-	before := hp.face.Load()
-	next := *before
-	next.spec = spec
-	if err := checkHooks(&spec, &next.info); err != nil {
-		return err
-	}
-	hp.face.Store(&next)
-	if hp.bound {
-		if err := hp.rebindLocked(); err != nil {
-			hp.face.Store(before)
-			return err
+	return checkHooks(&s.spec, &hp.face.Load().info)
+}
+
+// updateLocked changes helpers together, or none of them.
+func (h *Host) updateLocked(steps []*step) error {
+	before := make([]*face, len(steps))
+	var bound []*helper
+	for i, s := range steps {
+		before[i] = s.helper.face.Load()
+		next := *before[i]
+		next.spec = s.spec
+		s.helper.face.Store(&next)
+		if s.helper.bound {
+			bound = append(bound, s.helper)
 		}
 	}
-	hp.after = hp.stayLocked(time.Now())
+	if err := h.rebindLocked(bound...); err != nil {
+		for i, s := range steps {
+			s.helper.face.Store(before[i])
+		}
+		return err
+	}
+	for _, s := range steps {
+		s.helper.after = s.helper.stayLocked()
+	}
 	h.kick()
 	return nil
 }

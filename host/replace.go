@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/khelp/khelp/host/hhook"
@@ -134,12 +135,19 @@ func (h *Host) compatible(hp *helper, info *shared.Modinfo) error {
 	case hp.objects == 0 || !have.NeedsOSD:
 		return nil
 	case !info.NeedsOSD:
-		return shared.ErrIncompatible.Errorf("%d objects hold data of %s, and version %s keeps none", hp.objects, hp.name, info.Version)
+		return shared.ErrIncompatible.Errorf("%s data of %s, and %s keeps none", hp.objectsLocked(), hp.name, info.Version)
 	case have.OSD.DataVersion != info.OSD.DataVersion:
-		return shared.ErrIncompatible.Errorf("%d objects hold data of version %d, %s %s has version %d",
-			hp.objects, have.OSD.DataVersion, hp.name, info.Version, info.OSD.DataVersion)
+		return shared.ErrIncompatible.Errorf("%s data of version %d of %s, and %s has version %d",
+			hp.objectsLocked(), have.OSD.DataVersion, hp.name, info.Version, info.OSD.DataVersion)
 	}
 	return nil
+}
+
+func (hp *helper) objectsLocked() string {
+	if hp.objects == 1 {
+		return "1 object holds"
+	}
+	return fmt.Sprintf("%d objects hold", hp.objects)
 }
 
 // takeOverLocked makes a process the helper's and returns the one before, if that is to be ended. From here on each object's next call goes
@@ -156,7 +164,7 @@ func (h *Host) takeOverLocked(hp *helper, in *instance, was shared.State) (old *
 	before := hp.face.Load()
 	hp.face.Store(in.face)
 	hp.inst.Store(in)
-	if err := hp.rebindLocked(); err != nil {
+	if err := h.rebindLocked(hp); err != nil {
 		hp.face.Store(before)
 		hp.inst.Store(old)
 		hp.state = was
@@ -174,42 +182,56 @@ func (h *Host) takeOverLocked(hp *helper, in *instance, was shared.State) (old *
 	return old, nil
 }
 
-// rebindLocked puts the hooks that the helper has now in the place of those that it had, on all heads or none. They go on counting where
+// rebindLocked puts the hooks that helpers have now in the place of those that they had, on all heads or none. They go on counting where
 // those had got to.
-func (hp *helper) rebindLocked() error {
-	type change struct {
-		head     *hhook.Head
-		old, new []*hhook.Hook
-	}
-	var done []change
-	var next []binding
+func (h *Host) rebindLocked(helpers ...*helper) error {
+	var done []rebinding
 	var failed error
-	hp.host.eachHeadLocked(func(head *hhook.Head) {
-		c := change{head: head, old: hp.hooksOn(head)}
-		c.new = hp.successorsLocked(head, c.old)
-		if failed != nil || len(c.old)+len(c.new) == 0 {
+	next := map[*helper][]binding{}
+	h.eachHeadLocked(func(head *hhook.Head) {
+		r := rebinding{head: head}
+		for _, hp := range helpers {
+			old := hp.hooksOn(head)
+			hooks := hp.successorsLocked(head, old)
+			r.old, r.new = append(r.old, old...), append(r.new, hooks...)
+			for _, hook := range hooks {
+				next[hp] = append(next[hp], binding{head, hook})
+			}
+		}
+		if failed != nil || len(r.old)+len(r.new) == 0 {
 			return
 		}
-		if err := head.Replace(c.old, c.new); errors.Is(err, shared.ErrClosed) {
-			return
-		} else if err != nil {
+		if err := head.Replace(r.old, r.new); err == nil {
+			done = append(done, r)
+		} else if !errors.Is(err, shared.ErrClosed) { // a head that is closing takes its bindings with it
 			failed = err
-			return
-		}
-		done = append(done, c)
-		for _, hook := range c.new {
-			next = append(next, binding{head, hook})
 		}
 	})
-	if failed == nil {
-		failed = hp.missingLocked(next)
+	for _, hp := range helpers {
+		if failed == nil {
+			failed = hp.missingLocked(next[hp])
+		}
 	}
 	if failed != nil {
-		for _, c := range done {
-			_ = c.head.Replace(c.new, c.old) // they stood there a moment ago
+		for _, r := range done {
+			_ = r.head.Replace(r.new, r.old) // they stood there a moment ago
 		}
 		return failed
 	}
+	for _, hp := range helpers {
+		hp.succeededLocked(next[hp])
+	}
+	return nil
+}
+
+// rebinding is what changes on one head.
+type rebinding struct {
+	head     *hhook.Head
+	old, new []*hhook.Hook
+}
+
+// succeededLocked makes other bindings the helper's. The counts of hooks that have no successor are kept.
+func (hp *helper) succeededLocked(next []binding) {
 	for _, b := range hp.bindings {
 		if !slices.ContainsFunc(next, func(n binding) bool { return n.hook.Stats() == b.hook.Stats() }) {
 			hp.gone = append(hp.gone, b.hook)
@@ -217,7 +239,6 @@ func (hp *helper) rebindLocked() error {
 	}
 	hp.sumUp()
 	hp.bindings, hp.bound = next, true
-	return nil
 }
 
 func (hp *helper) hooksOn(head *hhook.Head) []*hhook.Hook {
