@@ -49,6 +49,9 @@ func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) erro
 type unloading struct {
 	disable      bool // a builtin may be taken out
 	unreferenced bool // nobody asked for this helper by name: it goes only if it is in nobody's way
+
+	expired bool      // it has been idle for long enough, which a call may have changed
+	since   time.Time // nobody has needed it, nor for its sake whom it requires, since then; zero: it is needed until it has left
 }
 
 // unload takes a helper out by whomever that is asked for.
@@ -97,8 +100,15 @@ func (h *Host) beginUnload(hp *helper, u unloading) (shared.State, error) {
 	case hp.refsLocked() > 0:
 		return "", shared.ErrBusy.Errorf("held by %s", hp.heldByLocked())
 	}
+	if u.expired && hp.autounloadPolicy() == shared.AutounloadIdle {
+		idle := hp.idleSince
+		hp.lookLocked(time.Now())
+		if hp.idleSince.After(idle) {
+			return "", shared.ErrBusy.Errorf("%s has just been called", hp.name)
+		}
+	}
 	was := hp.state
-	hp.state = shared.StateDraining
+	hp.state, hp.leaving = shared.StateDraining, u.since
 	hp.beginLocked(0)
 	hp.suspendLocked()
 	return was, nil
