@@ -141,7 +141,7 @@ func (h *Head) Add(hooks ...*Hook) error {
 }
 
 // Replace puts other hooks in the place of some, in one step: a run has either these or those. The errors are those of Add; then nothing
-// has changed. A Successor takes over the place of the hook it succeeds, and whether that was suspended.
+// has changed. A Successor takes over the place of the hook it succeeds and, with the same id, whether that was suspended.
 func (h *Head) Replace(old, hooks []*Hook) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -157,7 +157,7 @@ func (h *Head) Replace(old, hooks []*Hook) error {
 	}
 	for _, hook := range hooks {
 		if i := slices.IndexFunc(old, func(x *Hook) bool { return x.stats == hook.stats }); i >= 0 {
-			hook.seq, hook.suspended = old[i].seq, old[i].suspended
+			hook.seq, hook.suspended = old[i].seq, old[i].suspended && old[i].ID == hook.ID
 		}
 		if hook.seq == 0 {
 			h.added++
