@@ -42,9 +42,13 @@ func (c *tally) helper(name string, points ...shared.HookPoint) helper.Helper[st
 	}
 	return helper.Helper[struct{}]{
 		Name: name, Version: "1.0.0", Hooks: hooks,
-		Init: func(context.Context, *helper.Host) error {
+		Init: func(ctx context.Context, _ *helper.Host) error {
 			c.inits.Add(1)
-			time.Sleep(time.Duration(c.initTakes.Load()))
+			select {
+			case <-time.After(time.Duration(c.initTakes.Load())):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 			if c.initFails.Load() {
 				return shared.ErrInvalid.Errorf("the moon is full")
 			}
