@@ -24,6 +24,7 @@ type demand struct {
 
 	hooks hooksByHead // the stand-ins
 	armed bool        // they stand on the heads
+	era   int         // how often there have been others
 
 	loading *demandLoad // nil: none is under way
 	err     error       // what the last load came to
@@ -33,6 +34,7 @@ type demand struct {
 
 // demandLoad is a load that somebody waits for.
 type demandLoad struct {
+	cancel context.CancelFunc
 	done   chan struct{} // closed when the following are set
 	helper *helper
 	err    error
@@ -44,11 +46,10 @@ const (
 	demandDelayMax = 30 * time.Second
 )
 
-// pendingLocked reports whether the helper would have to be loaded first for an object of its classes. One that is just leaving would not
-// keep the object's data; one that the operator has disabled is not missed.
+// pendingLocked reports whether the helper would have to be loaded first. One that the operator has disabled is not missed.
 func (d *demand) pendingLocked() bool {
 	hp := d.host.findLocked(d.name)
-	return hp == nil || hp.state == shared.StateDraining || !hp.bound && hp.state != shared.StateDisabled
+	return hp == nil || !hp.bound && hp.state != shared.StateDisabled
 }
 
 // standInsLocked returns new stand-ins for a head, not yet added to it, which go on counting where those hooks have got to that are the
@@ -62,7 +63,7 @@ func (d *demand) standInsLocked(head *hhook.Head, old []*hhook.Hook) []*hhook.Ho
 		if info.Point == head.Point() {
 			cfg := d.face.hookConfig(head, info)
 			cfg.ID = standInID
-			cfg.Target = &standIn{demand: d, head: head, hook: info}
+			cfg.Target = &standIn{demand: d, head: head, hook: info, era: d.era}
 			hooks = append(hooks, hhook.NewHook(cfg))
 		}
 	}
@@ -91,12 +92,68 @@ func hooksOf(bindings []binding) hooksByHead {
 	return hooks
 }
 
-// disarmLocked notes that a helper's own hooks have taken the places of its stand-ins.
-func (h *Host) disarmLocked(name string) {
-	if d := h.demands[name]; d != nil {
-		d.armed = false
-		d.forgive()
+// disarmLocked notes that a helper's own hooks have taken the places of its stand-ins. Whoever has had it loaded, that is what those who
+// wait for a load wait for; and a load that could not begin yet is not to come after the helper has left again.
+func (h *Host) disarmLocked(hp *helper) {
+	d := h.demands[hp.name]
+	if d == nil {
+		return
 	}
+	d.armed = false
+	d.forgive()
+	if l := d.loading; l != nil {
+		d.loading, l.helper = nil, hp
+		close(l.done)
+		l.cancel()
+	}
+}
+
+// stepAsideLocked puts stand-ins into the places of the hooks of a helper that begins to leave and is loaded on demand, so that from then
+// on runs wait until it has left, and have it loaded again. It reports false if they are to be passed over instead.
+func (hp *helper) stepAsideLocked() bool {
+	d := hp.host.demands[hp.name]
+	if d == nil || !hp.bound || hp.builtin != nil || hp.host.closed {
+		return false
+	}
+	standIns := hp.host.armLocked(hp)
+	own := hooksOf(hp.bindings)
+	for head, hooks := range own {
+		if len(standIns[head]) == 0 || head.Replace(hooks, standIns[head]) != nil {
+			delete(standIns, head)
+			head.Suspend(hooks...) // what it has added at run time, or needs data for, nobody can stand in for
+		}
+	}
+	for head, hooks := range standIns {
+		if len(own[head]) == 0 && head.Add(hooks...) != nil {
+			delete(standIns, head)
+		}
+	}
+	hp.bound, hp.aside = false, d.era
+	hp.noteDrainsLocked()
+	return true
+}
+
+// stepInLocked ends what stepAsideLocked began: the helper stays.
+func (hp *helper) stepInLocked() {
+	standIns := hp.host.standInsLocked(hp.name)
+	var next []binding
+	hp.host.eachHeadLocked(func(head *hhook.Head) {
+		old := slices.Concat(standIns[head], hp.hooksOn(head))
+		hooks := hp.successorsLocked(head, old)
+		if err := head.Replace(old, hooks); err != nil {
+			if !errors.Is(err, shared.ErrClosed) {
+				hp.log.Error("the hooks of a helper that stays do not fit in any more", "point", string(head.Point()), "error", err)
+			}
+			return
+		}
+		head.Resume(hooks...)
+		for _, hook := range hooks {
+			next = append(next, binding{head, hook})
+		}
+	})
+	hp.succeededLocked(next)
+	hp.aside = 0
+	hp.host.disarmLocked(hp)
 }
 
 // forgive has a load tried again at once.
@@ -117,7 +174,7 @@ func (h *Host) armLocked(hp *helper) hooksByHead {
 
 // renewLocked arms a demand, and returns its stand-ins for the heads there are, which succeed what has stood there for the helper.
 func (d *demand) renewLocked(old hooksByHead) hooksByHead {
-	d.hooks, d.armed = hooksByHead{}, true
+	d.hooks, d.armed, d.era = hooksByHead{}, true, d.era+1
 	d.host.eachHeadLocked(func(head *hhook.Head) {
 		if hooks := d.standInsLocked(head, old[head]); len(hooks) > 0 {
 			d.hooks[head] = hooks
@@ -184,10 +241,9 @@ func (h *Host) demandedLocked(classes []shared.Class, failed map[string]bool) []
 }
 
 // load has the helper loaded, if it is not, and returns it. It waits as long as ctx and deadline allow; the load goes on without whoever
-// gives up. After a failure the next try is put off, and the last error stands until then. A helper that is just leaving is good enough
-// for a run, for whose end it waits, but not for an object.
-func (d *demand) load(ctx context.Context, deadline time.Time, object bool) (*helper, shared.Cause, error) {
-	l, hp, err := d.begin(object)
+// gives up. After a failure the next try is put off, and the last error stands until then. The era is the stand-in's who asks.
+func (d *demand) load(ctx context.Context, deadline time.Time, era int) (*helper, shared.Cause, error) {
+	l, hp, err := d.begin(era)
 	switch {
 	case err != nil:
 		return nil, shared.CauseNotLoaded, err
@@ -212,12 +268,16 @@ func (d *demand) load(ctx context.Context, deadline time.Time, object bool) (*he
 // errDelisted is what a run gets that was on its way when its helper was taken out of the configuration.
 var errDelisted = errors.New("it is not configured any more")
 
-// begin joins the load under way, or begins one; or returns the helper if it is there.
-func (d *demand) begin(object bool) (*demandLoad, *helper, error) {
+// noEra is for an object, which is not content with a helper that is leaving.
+const noEra = int(^uint(0) >> 1)
+
+// begin joins the load under way, or begins one; or returns the helper if it is there. To who asks from before the helper began to leave
+// it is: it waits for those.
+func (d *demand) begin(era int) (*demandLoad, *helper, error) {
 	h := d.host
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if hp := h.findLocked(d.name); hp != nil && hp.bound && !(object && hp.state == shared.StateDraining) {
+	if hp := h.findLocked(d.name); hp != nil && (hp.bound || era < hp.aside) {
 		return nil, hp, nil
 	}
 	switch {
@@ -230,28 +290,33 @@ func (d *demand) begin(object bool) (*demandLoad, *helper, error) {
 	case time.Now().Before(d.retryAt):
 		return nil, nil, d.err
 	}
-	l := &demandLoad{done: make(chan struct{})}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	l := &demandLoad{done: make(chan struct{}), cancel: func() { cancel(nil) }}
 	d.loading = l
 	spec := d.face.spec
-	h.busy.Go(func() { d.run(spec, l) })
+	stop := context.AfterFunc(h.life, func() { cancel(errClosed()) })
+	h.busy.Go(func() {
+		defer l.cancel()
+		defer stop()
+		d.run(ctx, spec, l)
+	})
 	return l, nil, nil
 }
 
 // run loads the helper. Its owner is the host, which waits for it in Shutdown.
-func (d *demand) run(spec shared.HelperSpec, l *demandLoad) {
+func (d *demand) run(ctx context.Context, spec shared.HelperSpec, l *demandLoad) {
 	h := d.host
-	ctx, cancel := context.WithCancelCause(context.Background())
-	stop := context.AfterFunc(h.life, func() { cancel(errClosed()) })
-	defer cancel(nil)
-	defer stop()
-	l.helper, l.err = h.loadDemanded(ctx, spec)
+	hp, err := h.loadDemanded(ctx, spec)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	d.loading = nil
-	if l.err != nil {
+	if d.loading != l {
+		return // disarmLocked has told them
+	}
+	d.loading, l.helper, l.err = nil, hp, err
+	if err != nil {
 		d.delay = min(max(2*d.delay, demandDelay), demandDelayMax)
-		d.err, d.retryAt = l.err, time.Now().Add(d.delay)
-		h.log.Debug("autoload failed", "helper", d.name, "error", l.err)
+		d.err, d.retryAt = err, time.Now().Add(d.delay)
+		h.log.Debug("autoload failed", "helper", d.name, "error", err)
 	}
 	close(l.done)
 }
@@ -291,6 +356,7 @@ type standIn struct {
 	demand *demand
 	head   *hhook.Head
 	hook   shared.HookInfo
+	era    int
 }
 
 // Call loads the helper, as far as the head's budget allows, and calls its hook.
@@ -311,9 +377,9 @@ func (t *standIn) Queue(ctx context.Context, inv *hhook.Invocation) {
 
 // summon returns the hook that it stands for. If there is none that is a failure of the invocation, unless there is not to be one.
 func (t *standIn) summon(ctx context.Context, inv *hhook.Invocation) *hhook.Hook {
-	hp, cause, err := t.demand.load(ctx, deadlineOf(inv), false)
+	hp, cause, err := t.demand.load(ctx, deadlineOf(inv), t.era)
 	switch {
-	case errors.Is(err, errDelisted):
+	case errors.Is(err, errDelisted), err != nil && t.demand.host.life.Err() != nil:
 		inv.Skip()
 		return nil
 	case err != nil:
@@ -352,10 +418,10 @@ func sameFunction(a hhook.HookConfig, b shared.HookInfo) bool {
 // one that it cannot.
 func (h *Host) awaitDemands(ctx context.Context, demanded []*demand, deadline time.Time, failed map[string]bool) error {
 	for _, d := range demanded {
-		_, _, _ = d.begin(true) // what it comes to is asked below
+		_, _, _ = d.begin(noEra) // what it comes to is asked below
 	}
 	for _, d := range demanded {
-		if _, cause, err := d.load(ctx, deadline, true); err != nil && !errors.Is(err, errDelisted) {
+		if _, cause, err := d.load(ctx, deadline, noEra); err != nil && !errors.Is(err, errDelisted) {
 			b := d.stillborn(cause, err)
 			if err := b.verdict(); err != nil {
 				return err

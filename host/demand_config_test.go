@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -160,6 +161,56 @@ func TestL18_AnotherProgram(t *testing.T) {
 		changes, err := f.Reconfigure(t.Context(), []shared.HelperSpec{{Name: "a", Load: shared.LoadDemand, OnFailure: shared.Open}})
 		if err != nil || len(changes) != 1 || changes[0].Err == nil || !y.Enabled() {
 			t.Errorf("%+v, %v, enabled %v", changes, err, y.Enabled())
+		}
+	})
+}
+
+// TestL9_RefusedUnloadOfADemandHelper: runs that came meanwhile are delivered to who stays, and the hooks are in their old places.
+func TestL9_RefusedUnloadOfADemandHelper(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		f := bubbleFixture(t, host.Config{})
+		head := head(t, f.Host, "p.x", hhook.Options{Kind: hhook.Filter})
+		var a, b, c tally
+		hp := a.helper("a", "p.x")
+		hp.Fini = func(context.Context) error {
+			time.Sleep(500 * time.Millisecond)
+			return errors.New("in the middle of something")
+		}
+		hosttest.Put(f.path, hp)
+		hosttest.Put(f.path, b.helper("b", "p.x"))
+		hosttest.Put(f.path, c.helper("c", "p.x"))
+		f.onDemand("a", "b", "c")
+		run(t, head)
+		if got := order(head); got != "a b c" {
+			t.Errorf("%s", got)
+		}
+		refused := make(chan error, 1)
+		go func() { refused <- f.Unload(context.Background(), "a", host.UnloadOptions{}) }()
+		synctest.Wait()
+		late, err := f.Vnet("late")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lateHead, err := late.RegisterHead("p.x", hhook.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if v := run(t, head); v.Rejected || time.Since(began) != 500*time.Millisecond {
+			t.Errorf("%+v after %v", v, time.Since(began))
+		}
+		wantErr(t, <-refused, shared.ErrBusy, "in the middle of something")
+		for _, h := range []*hhook.Head{head, lateHead} {
+			run(t, h)
+			if got := order(h); got != "a b c" {
+				t.Errorf("%s%s", got, h.In())
+			}
+		}
+		if n := counts(t, head, "a"); n.Committed != 3 || n.Calls != 3 || n.Skipped != 0 || a.inits.Load() != 1 || a.calls.Load() != 4 {
+			t.Errorf("%+v, %d inits, %d calls", n, a.inits.Load(), a.calls.Load())
+		}
+		if st := f.stat("a"); st.State != shared.StateActive || st.Calls != 4 {
+			t.Errorf("%+v", st)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync/atomic"
@@ -36,6 +37,8 @@ type helper struct {
 	restarts uint64
 	bound    bool // its hooks go onto heads that appear
 	bindings []binding
+	drains   []func(context.Context) error // wait for the runs that had the hooks when it began to leave
+	aside    int                           // the era of the stand-ins that have taken the hooks' places while it leaves; 0: none
 	gone     []*hhook.Hook // whose heads are gone, the last few
 	past     hhook.Counts  // of those before
 
@@ -193,10 +196,23 @@ func (hp *helper) suspendLocked() {
 	for _, b := range hp.bindings {
 		b.head.Suspend(b.hook)
 	}
+	hp.noteDrainsLocked()
 }
 
-// resumeLocked ends what suspendLocked began.
+// noteDrainsLocked notes whom drain is to wait for: the runs that have the helper's hooks now.
+func (hp *helper) noteDrainsLocked() {
+	hp.drains = nil
+	for head := range hooksOf(hp.bindings) {
+		hp.drains = append(hp.drains, head.Draining())
+	}
+}
+
+// resumeLocked ends what suspendLocked, or stepAsideLocked, began.
 func (hp *helper) resumeLocked() {
+	if hp.aside > 0 {
+		hp.stepInLocked()
+		return
+	}
 	for _, b := range hp.bindings {
 		b.head.Resume(b.hook)
 	}

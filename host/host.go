@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -204,6 +205,9 @@ func errClosed() error { return shared.ErrClosed.Errorf("the host is shut down")
 func (h *Host) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	h.closed = true
+	for name := range maps.Clone(h.demands) {
+		h.delistLocked(name)
+	}
 	h.mu.Unlock()
 	h.stop()
 	h.busy.Wait()

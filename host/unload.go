@@ -110,7 +110,9 @@ func (h *Host) beginUnload(hp *helper, u unloading) (shared.State, error) {
 	was := hp.state
 	hp.state, hp.leaving = shared.StateDraining, u.since
 	hp.beginLocked(0)
-	hp.suspendLocked()
+	if !hp.stepAsideLocked() {
+		hp.suspendLocked()
+	}
 	return was, nil
 }
 
@@ -182,10 +184,10 @@ func (h *Host) drain(ctx context.Context, hp *helper) error {
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.DrainTimeout)
 	defer cancel()
 	h.mu.Lock()
-	bindings := slices.Clone(hp.bindings)
+	drains := hp.drains
 	h.mu.Unlock()
-	for _, b := range bindings {
-		if err := b.head.Drain(ctx); err != nil {
+	for _, drain := range drains {
+		if err := drain(ctx); err != nil {
 			return err
 		}
 	}
@@ -232,7 +234,11 @@ func (in *instance) finish(ctx context.Context, limit time.Duration, force bool)
 // remove forgets a helper whose process has ended. One that is loaded on demand may be demanded again from then on.
 func (h *Host) remove(hp *helper) {
 	h.mu.Lock()
-	hp.unbindLocked(h.armLocked(hp))
+	if hp.aside > 0 { // they stand there already
+		hp.unbindLocked(nil)
+	} else {
+		hp.unbindLocked(h.armLocked(hp))
+	}
 	h.mu.Unlock()
 	for _, o := range h.objects.All() {
 		o.Forget(hp.id)

@@ -234,16 +234,21 @@ func (h *Head) setLocked(hooks []*Hook) {
 }
 
 // Drain waits until no run, and no queued invocation, uses a list of hooks from before the last Add or Remove.
-func (h *Head) Drain(ctx context.Context) error {
+func (h *Head) Drain(ctx context.Context) error { return h.Draining()(ctx) }
+
+// Draining returns a Drain that waits for those only that use a list from before now.
+func (h *Head) Draining() func(ctx context.Context) error {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	old := slices.Clone(h.old)
-	h.mu.Unlock()
-	for _, s := range old {
-		if err := s.wait(ctx); err != nil {
-			return shared.ErrTimeout.Errorf("%s still has runs under way: %w", h.point, err)
+	return func(ctx context.Context) error {
+		for _, s := range old {
+			if err := s.wait(ctx); err != nil {
+				return shared.ErrTimeout.Errorf("%s still has runs under way: %w", h.point, err)
+			}
 		}
+		return nil
 	}
-	return nil
 }
 
 // Close ends the head: it stops new runs, drains those under way and takes the head out of its registry (hhook_head_deregister). While
