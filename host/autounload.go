@@ -15,7 +15,8 @@ type lifetime struct {
 	autoloaded bool      // no operator asked for it
 	demanded   bool      // an object or a run did, so calls count as use
 	loadedAt   time.Time // the first incarnation's
-	idleSince  time.Time // from then on nobody has held it or, if it came on demand, called it
+	idleSince  time.Time // if nobody holds it: from then on nobody has held it or, if it came on demand, called it
+	leaving    time.Time // what it leaves behind has been idle since then, as far as it is concerned; zero: since it has left
 	calls      uint64    // when that was last looked at
 	tried      bool      // by the policy once
 	after      time.Duration
@@ -42,6 +43,7 @@ func (hp *helper) beginLifeLocked(l *loading) {
 	hp.lifetime = lifetime{loadedAt: now, idleSince: now}
 	hp.autoloaded = l.auto && hp.source != shared.SourceBoot && hp.builtin == nil
 	hp.demanded = l.demanded
+	hp.calls = hp.callsLocked()
 	hp.host.backSoonLocked(hp.name, now)
 	hp.after = hp.stayLocked()
 	hp.host.kick()
@@ -81,7 +83,7 @@ func (hp *helper) leftLocked() {
 // unloadAtLocked returns when the helper is to be tried, or the zero time: never, or not before references are dropped.
 func (hp *helper) unloadAtLocked() time.Time {
 	switch policy := hp.autounloadPolicy(); {
-	case !hp.autoloaded || !hp.isActiveLocked() || policy == shared.AutounloadNever:
+	case !hp.autoloaded || !hp.isActiveLocked() || hp.op != nil || policy == shared.AutounloadNever:
 		return time.Time{}
 	case policy == shared.AutounloadOnce && hp.tried:
 		return time.Time{}
@@ -98,18 +100,21 @@ func (hp *helper) autounloadPolicy() shared.AutounloadPolicy {
 	return cmp.Or(hp.face.Load().spec.Autounload, shared.AutounloadIdle)
 }
 
-// lookLocked notes whether a helper that came on demand has been called since it was last looked at.
+// lookLocked notes whether a helper that calls bring back has been called since it was last looked at.
 func (hp *helper) lookLocked(now time.Time) {
-	if !hp.demanded {
-		return
+	if calls := hp.callsLocked(); calls != hp.calls && hp.demandableLocked() {
+		hp.calls, hp.idleSince = calls, now
 	}
-	var calls uint64
+}
+
+// demandableLocked reports whether calls count as use: they brought the helper, or would bring it back.
+func (hp *helper) demandableLocked() bool { return hp.demanded || hp.host.demands[hp.name] != nil }
+
+func (hp *helper) callsLocked() (calls uint64) {
 	for _, b := range hp.bindings {
 		calls += b.hook.Stats().Calls()
 	}
-	if calls != hp.calls {
-		hp.calls, hp.idleSince = calls, now
-	}
+	return calls
 }
 
 // SetAutounload changes when helpers that nobody loaded by hand leave again, for those that are loaded from now on, and whom pressure
@@ -153,10 +158,12 @@ func (h *Host) kick() {
 func (h *Host) sweep() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	var looked time.Time // the last time; zero: there was nobody to look at
 	for {
 		var expired <-chan time.Time
-		if wait, some := h.untilSweep(); some {
-			timer.Reset(wait)
+		looked = h.lookedFrom(looked)
+		if !looked.IsZero() {
+			timer.Reset(time.Until(h.nextLook(looked)))
 			expired = timer.C
 		}
 		select {
@@ -164,27 +171,51 @@ func (h *Host) sweep() {
 			return
 		case <-h.kicked:
 		case <-expired:
+			looked = time.Now()
 			h.sweepOnce(h.life)
 		}
 	}
 }
 
-// untilSweep returns how long there is nothing to do, and whether there ever is.
-func (h *Host) untilSweep() (wait time.Duration, some bool) {
+// lookedFrom returns from when on to count until the next look: from the last one, from now if there was nobody to look at until now, and
+// the zero time while there is nobody.
+func (h *Host) lookedFrom(last time.Time) time.Time {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	now := time.Now()
-	wait = pressureEvery
+	switch {
+	case !slices.ContainsFunc(h.helpers, h.expendableLocked):
+		return time.Time{}
+	case last.IsZero():
+		return time.Now()
+	default:
+		return last
+	}
+}
+
+// nextLook returns when there is something to do. It depends on the last look and not on the present time, so that nobody who kicks puts
+// it off.
+func (h *Host) nextLook(last time.Time) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	next := last.Add(pressureEvery)
 	for _, hp := range h.helpers {
-		some = some || h.expendableLocked(hp)
-		if hp.autoloaded && hp.demanded && hp.isActiveLocked() {
-			wait = min(wait, hp.after/callsChecks)
+		at := hp.unloadAtLocked()
+		if at.IsZero() {
+			continue
 		}
-		if at := hp.unloadAtLocked(); !at.IsZero() {
-			wait = min(wait, at.Sub(now))
+		next = earlier(next, at)
+		if hp.demandableLocked() {
+			next = earlier(next, last.Add(hp.after/callsChecks))
 		}
 	}
-	return max(wait, minSweep), some
+	return later(next, last.Add(minSweep))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // expendableLocked reports whether pressure could cost the helper.
@@ -207,8 +238,8 @@ func (h *Host) sweepOnce(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if h.due(hp, now, pressed) {
-			h.autounload(ctx, hp)
+		if try, expired := h.due(hp, now, pressed); try {
+			h.autounload(ctx, hp, expired)
 		}
 	}
 }
@@ -224,49 +255,45 @@ func (h *Host) pressed() bool {
 	return h.cfg.Autounload.pressed(m)
 }
 
-// due reports whether a helper is to be tried now.
-func (h *Host) due(hp *helper, now time.Time, pressed bool) bool {
+// due reports whether a helper is to be tried now, and whether because its time has come.
+func (h *Host) due(hp *helper, now time.Time, pressed bool) (try, expired bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if hp.op != nil || !h.expendableLocked(hp) || hp.refsLocked() > 0 && hp.autounloadPolicy() != shared.AutounloadOnce {
-		return false
+	if hp.op != nil || !h.expendableLocked(hp) {
+		return false, false
 	}
 	at := hp.unloadAtLocked()
-	return pressed || !at.IsZero() && !now.Before(at)
+	expired = !at.IsZero() && !now.Before(at)
+	return expired || pressed && hp.refsLocked() == 0, expired
 }
 
 // autounload asks a helper whether it may leave, and unloads it unless it objects or somebody holds it.
-func (h *Host) autounload(ctx context.Context, hp *helper) {
+func (h *Host) autounload(ctx context.Context, hp *helper, expired bool) {
 	ctx, done, err := h.begin(ctx)
 	if err != nil {
 		return
 	}
 	defer done()
 	h.mu.Lock()
-	hp.tried = true
+	hp.tried = hp.tried || expired
 	since := hp.idleSince
-	requires := slices.Clone(hp.requires)
 	h.mu.Unlock()
 	if err = h.vote(ctx, hp); err == nil {
-		err = h.unload(ctx, hp, unloading{unreferenced: true})
+		// Whom it requires has been idle as long as it has been itself, as far as it is concerned: so chains leave in one pass.
+		err = h.unload(ctx, hp, unloading{unreferenced: true, expired: expired, since: since})
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if err != nil {
-		hp.idleSince = time.Now() // it is asked again when its time has passed once more
+	switch {
+	case hp.isActiveLocked():
+		hp.idleSince = later(hp.idleSince, time.Now()) // it is asked again when its time has passed once more
 		hp.log.Debug("not unloaded by itself", "reason", err)
-		return
-	}
-	hp.leftLocked()
-	// Whom it required has been idle as long as it was itself: only it held them.
-	for _, r := range requires {
-		if r.refsLocked() == 0 {
-			r.idleSince = maxTime(since, r.loadedAt)
-		}
+	case expired:
+		hp.leftLocked()
 	}
 }
 
-func maxTime(a, b time.Time) time.Time {
+func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}

@@ -28,7 +28,7 @@ func (h *Host) Configure(ctx context.Context, specs []shared.HelperSpec) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.catalogue = catalogue
-	h.setDemandsLocked(faces)
+	h.setDemandsLocked(specs, faces, nil)
 	errs := make([]error, len(failed))
 	for i, e := range failed {
 		errs[i] = e
@@ -55,39 +55,50 @@ func catalogueOf(specs []shared.HelperSpec) (map[string]shared.HelperSpec, error
 	return out, nil
 }
 
-// demandFaces finds out what helpers are that load on demand.
+// demandFaces finds out what those of some helpers are that load on demand. The others, and those of which it cannot be found out, have
+// none.
 func (h *Host) demandFaces(ctx context.Context, specs []shared.HelperSpec) ([]*face, []*BootError) {
-	var demanded []shared.HelperSpec
-	for i := range specs {
-		if specs[i].Load == shared.LoadDemand {
-			demanded = append(demanded, specs[i])
+	faces := make([]*face, len(specs))
+	failed := sideBySide(len(specs), func(i int) *BootError {
+		if specs[i].Load != shared.LoadDemand {
+			return nil
 		}
-	}
-	faces := make([]*face, len(demanded))
-	failed := sideBySide(len(demanded), func(i int) *BootError {
-		info, err := h.Describe(ctx, demanded[i])
-		if err == nil {
-			f := &face{spec: demanded[i]}
-			if faces[i], err = f.described(&info); err == nil {
-				_, err = faces[i].properties()
-			}
-		}
+		f, err := h.demandFace(ctx, &specs[i])
 		if err != nil {
-			return &BootError{Helper: demanded[i].Name, Err: err}
+			return &BootError{Helper: specs[i].Name, Err: err}
 		}
+		faces[i] = f
 		return nil
 	})
 	return faces, failed
 }
 
-// setDemandsLocked makes others the helpers that load on demand. A face that is nil is that of one that could not be described.
-func (h *Host) setDemandsLocked(faces []*face) {
-	for name := range maps.Clone(h.demands) {
-		h.delistLocked(name)
+func (h *Host) demandFace(ctx context.Context, spec *shared.HelperSpec) (*face, error) {
+	info, err := h.Describe(ctx, *spec)
+	if err != nil {
+		return nil, err
 	}
-	for _, f := range faces {
+	asked := face{spec: *spec}
+	f, err := asked.described(&info)
+	if err != nil {
+		return nil, err
+	}
+	_, err = f.properties()
+	return f, err
+}
+
+// setDemandsLocked makes others the helpers that load on demand. What is kept stays as it is, if it does not become another.
+func (h *Host) setDemandsLocked(specs []shared.HelperSpec, faces []*face, kept func(name string) bool) {
+	gone := maps.Clone(h.demands)
+	for i, f := range faces {
 		if f != nil {
-			h.enlistLocked(f)
+			delete(gone, specs[i].Name)
+			h.enlistLocked(f, i)
+		}
+	}
+	for name := range gone {
+		if kept == nil || !kept(name) {
+			h.delistLocked(name)
 		}
 	}
 }

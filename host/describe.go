@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"strings"
 
 	"github.com/khelp/khelp/shared"
 )
@@ -20,6 +21,8 @@ func (h *Host) Describe(ctx context.Context, spec shared.HelperSpec) (shared.Mod
 		return shared.Modinfo{}, err
 	}
 	defer done()
+	ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
+	defer cancel()
 	f := &face{spec: spec}
 	named := spec.Name != ""
 	if !named {
@@ -56,8 +59,8 @@ func (h *Host) known(spec shared.HelperSpec, exact bool) (shared.Modinfo, bool) 
 	if err != nil {
 		return shared.Modinfo{}, false
 	}
-	info, _, ok := h.modinfos.Lookup(command, exact)
-	if !ok || spec.Name != "" && info.Name != spec.Name {
+	info, sum, ok := h.modinfos.Lookup(command, exact)
+	if !ok || spec.SHA256 != "" && !strings.EqualFold(sum, spec.SHA256) || spec.Name != "" && info.Name != spec.Name {
 		return shared.Modinfo{}, false
 	}
 	return *info, true

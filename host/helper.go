@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync/atomic"
@@ -36,6 +37,8 @@ type helper struct {
 	restarts uint64
 	bound    bool // its hooks go onto heads that appear
 	bindings []binding
+	drains   []func(context.Context) error // wait for the runs that had the hooks when it began to leave
+	aside    int                           // the era of the stand-ins that have taken the hooks' places while it leaves; 0: none
 	gone     []*hhook.Hook // whose heads are gone, the last few
 	past     hhook.Counts  // of those before
 
@@ -135,7 +138,7 @@ func (hp *helper) bindLocked() error {
 	var added []binding
 	var failed error
 	hp.host.eachHeadLocked(func(head *hhook.Head) {
-		hooks := hp.newHooksLocked(head)
+		hooks := successors(hp.newHooksLocked(head), standIns[head])
 		if failed != nil || len(hooks) == 0 && len(standIns[head]) == 0 {
 			return
 		}
@@ -153,25 +156,27 @@ func (hp *helper) bindLocked() error {
 		failed = hp.missingLocked(added)
 	}
 	if failed != nil {
-		hp.host.unbindLocked(added, standIns)
+		replaceHooks(hooksOf(added), standIns)
 		return failed
 	}
 	hp.bindings, hp.bound = added, true
 	return nil
 }
 
-// unbindLocked takes hooks off their heads, and puts stand-ins there.
-func (h *Host) unbindLocked(bindings []binding, standIns map[*hhook.Head][]*hhook.Hook) {
-	byHead := map[*hhook.Head][]*hhook.Hook{}
+// replaceHooks puts stand-ins on heads in the place of hooks, on each head in one step.
+func replaceHooks(old, standIns hooksByHead) {
+	replace := func(head *hhook.Head) {
+		if head.Replace(old[head], standIns[head]) != nil {
+			head.Remove(old[head]...) // closing, or in an order that no stand-in fits into: then there is none
+			delete(standIns, head)
+		}
+	}
+	for head := range old {
+		replace(head)
+	}
 	for head := range standIns {
-		byHead[head] = nil
-	}
-	for _, b := range bindings {
-		byHead[b.head] = append(byHead[b.head], b.hook)
-	}
-	for head, hooks := range byHead {
-		if head.Replace(hooks, standIns[head]) != nil {
-			head.Remove(hooks...) // closing, or in an order that no stand-in fits into: then there is none
+		if _, both := old[head]; !both {
+			replace(head)
 		}
 	}
 }
@@ -191,18 +196,31 @@ func (hp *helper) suspendLocked() {
 	for _, b := range hp.bindings {
 		b.head.Suspend(b.hook)
 	}
+	hp.noteDrainsLocked()
 }
 
-// resumeLocked ends what suspendLocked began.
+// noteDrainsLocked notes whom drain is to wait for: the runs that have the helper's hooks now.
+func (hp *helper) noteDrainsLocked() {
+	hp.drains = nil
+	for head := range hooksOf(hp.bindings) {
+		hp.drains = append(hp.drains, head.Draining())
+	}
+}
+
+// resumeLocked ends what suspendLocked, or stepAsideLocked, began.
 func (hp *helper) resumeLocked() {
+	if hp.aside > 0 {
+		hp.stepInLocked()
+		return
+	}
 	for _, b := range hp.bindings {
 		b.head.Resume(b.hook)
 	}
 }
 
 // unbindLocked takes the hooks off their heads, and puts stand-ins there if there are to be any; runs that began before go on with them.
-func (hp *helper) unbindLocked(standIns map[*hhook.Head][]*hhook.Hook) {
-	hp.host.unbindLocked(hp.bindings, standIns)
+func (hp *helper) unbindLocked(standIns hooksByHead) {
+	replaceHooks(hooksOf(hp.bindings), standIns)
 	for _, b := range hp.bindings {
 		hp.gone = append(hp.gone, b.hook)
 	}

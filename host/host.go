@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,6 +90,7 @@ type Host struct {
 	log       hclog.Logger
 	objects   osd.Table
 	objectIDs atomic.Uint64
+	chains    sync.Pool // of *chain
 
 	life context.Context // ends when Shutdown begins
 	stop context.CancelFunc
@@ -124,6 +126,7 @@ func New(cfg Config) (*Host, error) {
 		events: newEventLog(), logs: newLogbook(),
 		vnets: map[string]*Vnet{}, offered: map[string]*Builtin{}, demands: map[string]*demand{}, waits: waits{}, pingPongs: map[string]*pingPong{},
 	}
+	h.chains.New = freshChain
 	h.named = h.logs.hostLogger(cfg.Logger)
 	h.life, h.stop = context.WithCancel(context.Background())
 	if n, err := launch.Sweep(cfg.RuntimeDir); err != nil {
@@ -202,6 +205,9 @@ func errClosed() error { return shared.ErrClosed.Errorf("the host is shut down")
 func (h *Host) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	h.closed = true
+	for name := range maps.Clone(h.demands) {
+		h.delistLocked(name)
+	}
 	h.mu.Unlock()
 	h.stop()
 	h.busy.Wait()

@@ -328,6 +328,6 @@ func (h *Host) activeLocked(hp *helper, l *loading) {
 	hp.state = shared.StateActive
 	h.generation++
 	hp.beginLifeLocked(l)
-	h.disarmLocked(hp.name)
+	h.disarmLocked(hp)
 	h.publish(hp.loadedEventLocked())
 }

@@ -28,12 +28,7 @@ func (v *Vnet) NewObject(ctx context.Context, classes ...shared.Class) (*osd.Obj
 		}
 	}
 	h := v.host
-	for _, b := range h.awaitDemands(ctx, classes) {
-		if err := b.verdict(); err != nil {
-			return nil, err
-		}
-	}
-	births, err := h.claim(classes)
+	births, err := h.claim(ctx, classes)
 	if err != nil {
 		return nil, err
 	}
@@ -82,12 +77,30 @@ func (b *birth) verdict() error {
 // stillborn reports whether the helper does not follow the object.
 func (b *birth) stillborn() bool { return b.out.Cause != shared.CauseNone }
 
-// claim takes a reference on every helper that follows one of the classes.
-func (h *Host) claim(classes []shared.Class) ([]birth, error) {
+// claim takes a reference on every helper that follows one of the classes. Those that are loaded on demand are loaded first.
+func (h *Host) claim(ctx context.Context, classes []shared.Class) ([]birth, error) {
+	births, demanded, err := h.tryClaim(classes, nil)
+	if len(demanded) == 0 || err != nil {
+		return births, err
+	}
+	deadline, failed := time.Now().Add(h.cfg.StartTimeout), map[string]bool{}
+	for len(demanded) > 0 && err == nil {
+		if err = h.awaitDemands(ctx, demanded, deadline, failed); err == nil {
+			births, demanded, err = h.tryClaim(classes, failed) // under memory pressure one may have left again
+		}
+	}
+	return births, err
+}
+
+// tryClaim is claim, or returns who has to be loaded before, of whom some may have failed already.
+func (h *Host) tryClaim(classes []shared.Class, failed map[string]bool) ([]birth, []*demand, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
-		return nil, errClosed()
+		return nil, nil, errClosed()
+	}
+	if demanded := h.demandedLocked(classes, failed); len(demanded) > 0 {
+		return nil, demanded, nil
 	}
 	var births []birth
 	for _, hp := range h.helpers {
@@ -99,7 +112,7 @@ func (h *Host) claim(classes []shared.Class) ([]birth, error) {
 		hp.objects++
 		births = append(births, b)
 	}
-	return births, nil
+	return births, nil, nil
 }
 
 // disclaim gives back what those births hold that which chooses: their references, and their share of the helper's limit.

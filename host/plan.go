@@ -68,7 +68,11 @@ func (h *Host) Reconfigure(ctx context.Context, specs []shared.HelperSpec) ([]Ch
 	defer h.endChange()
 	steps := h.steps(specs, next)
 	faces, failed := h.demandFaces(ctx, specs)
-	before := h.setCatalogue(next, faces)
+	// Who is about to be loaded is stood in for until it is there, and so is who could not be asked what it is now.
+	before := h.setCatalogue(next, specs, faces, func(name string) bool {
+		return slices.ContainsFunc(steps, func(s step) bool { return s.Helper == name && s.Action == ChangeLoad }) ||
+			slices.ContainsFunc(failed, func(f *BootError) bool { return f.Helper == name })
+	})
 	h.take(ctx, steps)
 	for _, f := range failed {
 		steps = blame(steps, f)
@@ -98,12 +102,14 @@ func (h *Host) endChange() {
 }
 
 // setCatalogue makes specs the configured ones and returns those before.
-func (h *Host) setCatalogue(next map[string]shared.HelperSpec, faces []*face) map[string]shared.HelperSpec {
+func (h *Host) setCatalogue(
+	next map[string]shared.HelperSpec, specs []shared.HelperSpec, faces []*face, kept func(name string) bool,
+) map[string]shared.HelperSpec {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.catalogue
 	h.catalogue = next
-	h.setDemandsLocked(faces)
+	h.setDemandsLocked(specs, faces, kept)
 	return before
 }
 
@@ -130,6 +136,8 @@ func (h *Host) keepOld(before map[string]shared.HelperSpec, steps []step) {
 			} else {
 				delete(h.catalogue, s.Helper)
 			}
+		} else if s.Action == ChangeLoad {
+			h.delistLocked(s.Helper)
 		}
 	}
 }
@@ -374,6 +382,9 @@ func (h *Host) updateLocked(steps []*step) error {
 	}
 	for _, s := range steps {
 		s.helper.after = s.helper.stayLocked()
+		if loadWhen(&s.spec) == shared.LoadBoot {
+			s.helper.autoloaded = false // it is to be there from now on, whoever had it loaded
+		}
 	}
 	h.kick()
 	return nil

@@ -61,11 +61,14 @@ func (hp *helper) holdersLocked() []string {
 func (hp *helper) heldByLocked() string { return strings.Join(hp.holdersLocked(), ", ") }
 
 // droppedLocked is called when a reference has been given back.
-func (hp *helper) droppedLocked() {
+func (hp *helper) droppedLocked() { hp.unusedLocked(time.Now()) }
+
+// unusedLocked is called when a reference has been given back that was of no more use from a certain time on.
+func (hp *helper) unusedLocked(since time.Time) {
+	hp.idleSince = later(hp.idleSince, since)
 	if hp.refsLocked() > 0 {
 		return
 	}
-	hp.idleSince = time.Now()
 	if hp.idle != nil {
 		close(hp.idle)
 		hp.idle = nil
@@ -95,7 +98,11 @@ func (hp *helper) linkLocked(other *helper) bool {
 func (hp *helper) unlinkLocked(other *helper) {
 	hp.requires = slices.DeleteFunc(hp.requires, func(x *helper) bool { return x == other })
 	other.dependants = slices.DeleteFunc(other.dependants, func(x *helper) bool { return x == hp })
-	other.droppedLocked()
+	if hp.leaving.IsZero() {
+		other.droppedLocked()
+		return
+	}
+	other.unusedLocked(hp.leaving)
 }
 
 // unrequireLocked gives up all requirements.

@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -57,23 +56,25 @@ type chain struct {
 	done chan struct{}
 }
 
-var chains = sync.Pool{New: func() any { return &chain{done: make(chan struct{}, 1)} }}
+// freshChain is for Host.chains: a pool of each host's own, for channels belong to where they were made when a test sets the clock.
+func freshChain() any { return &chain{done: make(chan struct{}, 1)} }
 
 func newChain(hp *helper, slot *osd.Slot) *chain {
-	c := chains.Get().(*chain)
+	c := hp.host.chains.Get().(*chain)
 	c.helper, c.slot = hp, slot
 	return c
 }
 
 // recycle gives a chain back that nobody refers to any more.
 func (c *chain) recycle() {
+	pool := &c.helper.host.chains
 	clear(c.calls)
 	c.calls, c.buf = c.calls[:0], c.buf[:0]
 	c.helper, c.inst, c.slot, c.cause, c.err, c.sync, c.out = nil, nil, nil, shared.CauseNone, nil, false, hhook.Outcome{}
 	if cap(c.buf) > keepBytes {
 		c.buf = nil
 	}
-	chains.Put(c)
+	pool.Put(c)
 }
 
 // Call runs the hook in the helper and waits for it.

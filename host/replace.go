@@ -253,7 +253,11 @@ func (hp *helper) hooksOn(head *hhook.Head) []*hhook.Hook {
 
 // successorsLocked returns the hooks that the helper has for a head now, each going on from the one that was the same function.
 func (hp *helper) successorsLocked(head *hhook.Head, old []*hhook.Hook) []*hhook.Hook {
-	hooks := hp.newHooksLocked(head)
+	return successors(hp.newHooksLocked(head), old)
+}
+
+// successors returns hooks, each going on from the one of old that is the same function.
+func successors(hooks, old []*hhook.Hook) []*hhook.Hook {
 	var used []*hhook.Hook
 	for i, hook := range hooks {
 		j := slices.IndexFunc(old, func(x *hhook.Hook) bool {

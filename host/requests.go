@@ -78,7 +78,7 @@ func (hp *helper) addHookLocked(info shared.HookInfo) error {
 		}
 	})
 	if failed != nil {
-		hp.host.unbindLocked(added, nil)
+		replaceHooks(hooksOf(added), nil)
 		return failed
 	}
 	if hp.state == shared.StateDraining {

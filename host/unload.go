@@ -49,6 +49,9 @@ func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) erro
 type unloading struct {
 	disable      bool // a builtin may be taken out
 	unreferenced bool // nobody asked for this helper by name: it goes only if it is in nobody's way
+
+	expired bool      // it has been idle for long enough, which a call may have changed
+	since   time.Time // nobody has needed it, nor for its sake whom it requires, since then; zero: it is needed until it has left
 }
 
 // unload takes a helper out by whomever that is asked for.
@@ -97,10 +100,19 @@ func (h *Host) beginUnload(hp *helper, u unloading) (shared.State, error) {
 	case hp.refsLocked() > 0:
 		return "", shared.ErrBusy.Errorf("held by %s", hp.heldByLocked())
 	}
+	if u.expired && hp.autounloadPolicy() == shared.AutounloadIdle {
+		idle := hp.idleSince
+		hp.lookLocked(time.Now())
+		if hp.idleSince.After(idle) {
+			return "", shared.ErrBusy.Errorf("%s has just been called", hp.name)
+		}
+	}
 	was := hp.state
-	hp.state = shared.StateDraining
+	hp.state, hp.leaving = shared.StateDraining, u.since
 	hp.beginLocked(0)
-	hp.suspendLocked()
+	if !hp.stepAsideLocked() {
+		hp.suspendLocked()
+	}
 	return was, nil
 }
 
@@ -172,10 +184,10 @@ func (h *Host) drain(ctx context.Context, hp *helper) error {
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.DrainTimeout)
 	defer cancel()
 	h.mu.Lock()
-	bindings := slices.Clone(hp.bindings)
+	drains := hp.drains
 	h.mu.Unlock()
-	for _, b := range bindings {
-		if err := b.head.Drain(ctx); err != nil {
+	for _, drain := range drains {
+		if err := drain(ctx); err != nil {
 			return err
 		}
 	}
@@ -222,7 +234,11 @@ func (in *instance) finish(ctx context.Context, limit time.Duration, force bool)
 // remove forgets a helper whose process has ended. One that is loaded on demand may be demanded again from then on.
 func (h *Host) remove(hp *helper) {
 	h.mu.Lock()
-	hp.unbindLocked(h.armLocked(hp))
+	if hp.aside > 0 { // they stand there already
+		hp.unbindLocked(nil)
+	} else {
+		hp.unbindLocked(h.armLocked(hp))
+	}
 	h.mu.Unlock()
 	for _, o := range h.objects.All() {
 		o.Forget(hp.id)

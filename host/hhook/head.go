@@ -141,7 +141,7 @@ func (h *Head) Add(hooks ...*Hook) error {
 }
 
 // Replace puts other hooks in the place of some, in one step: a run has either these or those. The errors are those of Add; then nothing
-// has changed. A Successor takes over the place of the hook it succeeds, and whether that was suspended.
+// has changed. A Successor takes over the place of the hook it succeeds and, with the same id, whether that was suspended.
 func (h *Head) Replace(old, hooks []*Hook) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -157,7 +157,7 @@ func (h *Head) Replace(old, hooks []*Hook) error {
 	}
 	for _, hook := range hooks {
 		if i := slices.IndexFunc(old, func(x *Hook) bool { return x.stats == hook.stats }); i >= 0 {
-			hook.seq, hook.suspended = old[i].seq, old[i].suspended
+			hook.seq, hook.suspended = old[i].seq, old[i].suspended && old[i].ID == hook.ID
 		}
 		if hook.seq == 0 {
 			h.added++
@@ -234,16 +234,21 @@ func (h *Head) setLocked(hooks []*Hook) {
 }
 
 // Drain waits until no run, and no queued invocation, uses a list of hooks from before the last Add or Remove.
-func (h *Head) Drain(ctx context.Context) error {
+func (h *Head) Drain(ctx context.Context) error { return h.Draining()(ctx) }
+
+// Draining returns a Drain that waits for those only that use a list from before now.
+func (h *Head) Draining() func(ctx context.Context) error {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	old := slices.Clone(h.old)
-	h.mu.Unlock()
-	for _, s := range old {
-		if err := s.wait(ctx); err != nil {
-			return shared.ErrTimeout.Errorf("%s still has runs under way: %w", h.point, err)
+	return func(ctx context.Context) error {
+		for _, s := range old {
+			if err := s.wait(ctx); err != nil {
+				return shared.ErrTimeout.Errorf("%s still has runs under way: %w", h.point, err)
+			}
 		}
+		return nil
 	}
-	return nil
 }
 
 // Close ends the head: it stops new runs, drains those under way and takes the head out of its registry (hhook_head_deregister). While

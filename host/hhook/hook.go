@@ -30,9 +30,8 @@ type Invocation struct {
 	Out      Outcome     // what became of it, after Call
 	Scratch  any         // what some Target left for whoever is called next; may be of any type
 
-	snap       *snapshot // held by a queued invocation until Done
-	redirected bool
-	skipped    bool // Redirect has counted it
+	snap    *snapshot // held by a queued invocation until Done
+	skipped bool      // it has been counted as one that was not to be made
 }
 
 // invocations are used again, so that a run allocates nothing: they are large enough for copies to cost more than a builtin hook.
@@ -42,7 +41,7 @@ var invocations = sync.Pool{New: func() any { return new(Invocation) }}
 func (inv *Invocation) recycle() {
 	inv.Hook, inv.Object, inv.Slot, inv.Context, inv.snap = nil, nil, nil, nil, nil
 	inv.Out = Outcome{}
-	inv.redirected, inv.skipped = false, false
+	inv.skipped = false
 	invocations.Put(inv)
 }
 
@@ -51,8 +50,7 @@ func (inv *Invocation) recycle() {
 func (inv *Invocation) aim(s *snapshot, i int) bool {
 	hook := s.hooks[i]
 	if inv.Hook != nil {
-		inv.Out, inv.Slot = Outcome{}, nil
-		inv.redirected, inv.skipped = false, false
+		inv.Out, inv.Slot, inv.skipped = Outcome{}, nil, false
 	}
 	inv.Hook = hook
 	if inv.Object != nil {
@@ -69,16 +67,21 @@ func (inv *Invocation) aim(s *snapshot, i int) bool {
 // out only when it is called who is to be called. It reports false if the other has no data on the object and needs some; then that has
 // been counted, and there is nobody to call.
 func (inv *Invocation) Redirect(to *Hook) bool {
-	inv.Hook, inv.Slot, inv.redirected = to, nil, true
+	inv.Hook, inv.Slot = to, nil
 	if inv.Object != nil {
 		inv.Slot = inv.Object.Slot(to.ID)
 	}
 	if to.NeedsOSD && inv.Slot == nil {
-		to.stats.skip()
-		inv.skipped = true
+		inv.Skip()
 		return false
 	}
 	return true
+}
+
+// Skip counts the invocation as one that was not to be made: for a Target that finds out only when it is called that its hook is gone.
+func (inv *Invocation) Skip() {
+	inv.Hook.stats.skip()
+	inv.skipped = true
 }
 
 // Done ends a queued invocation: the Target calls it once, with how long the helper took, or 0 if that is not known.
@@ -131,7 +134,8 @@ type Hook struct {
 // NewHook returns a hook that can be added to one head.
 func NewHook(cfg HookConfig) *Hook { return &Hook{HookConfig: cfg, stats: new(Stats)} }
 
-// Successor returns a hook that goes on counting where h has got to, for Replace.
+// Successor returns a hook that goes on counting where h has got to, for Replace. It is the same function, perhaps of another process, or
+// of another id.
 func (h *Hook) Successor(cfg HookConfig) *Hook { return &Hook{HookConfig: cfg, stats: h.stats} }
 
 // Point returns the point of the head that the hook has been added to.
@@ -142,7 +146,7 @@ func (h *Hook) Stats() *Stats { return h.stats }
 
 // same reports whether two hooks are the same function of the same helper with the same udata.
 func (h *Hook) same(other *Hook) bool {
-	return h.ID == other.ID && h.Index == other.Index && string(h.UData) == string(other.UData)
+	return h.ID == other.ID && h.Index == other.Index && string(h.UData) == string(other.UData) && h.Helper == other.Helper
 }
 
 // Verdict is what the run of a head came to.

@@ -138,20 +138,17 @@ func (h *Head) failAll(s *snapshot, obj *osd.Object, v *Verdict) {
 func (h *Hook) call(ctx context.Context, inv *Invocation) {
 	if h.InProc && h.stats.committed.Load()%sampleEvery != 0 {
 		h.Target.Call(ctx, inv)
-		h.count(inv, 0)
+		inv.count(0)
 		return
 	}
 	start := time.Now()
 	h.Target.Call(ctx, inv)
-	h.count(inv, time.Since(start))
+	inv.count(time.Since(start))
 }
 
 // count counts a call that has ended for whom it was: another hook's, if it was redirected.
-func (h *Hook) count(inv *Invocation, took time.Duration) {
-	switch {
-	case !inv.redirected:
-		h.stats.end(inv.Out.Cause, took)
-	case !inv.skipped:
+func (inv *Invocation) count(took time.Duration) {
+	if !inv.skipped {
 		inv.Hook.stats.end(inv.Out.Cause, took)
 	}
 }

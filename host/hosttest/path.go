@@ -16,7 +16,8 @@ import (
 // host.Config finds them by name, also for requirements and on demand, and may start each as often as it likes. It is safe for concurrent
 // use.
 type Path struct {
-	t testing.TB
+	t     testing.TB
+	ended sync.WaitGroup // helpers that have been started
 
 	mu      sync.Mutex // protects the following fields
 	serve   map[string]func(context.Context, net.Listener) error
@@ -24,12 +25,23 @@ type Path struct {
 	starts  map[string]int
 }
 
-// NewPath returns an empty path. What it has started is ended with the test.
+// NewPath returns an empty path. What it has started is ended with the test, after what is made later, such as the host.
 func NewPath(t testing.TB) *Path {
-	return &Path{
+	p := &Path{
 		t: t, serve: map[string]func(context.Context, net.Listener) error{},
 		running: map[string][]context.CancelFunc{}, starts: map[string]int{},
 	}
+	t.Cleanup(func() {
+		p.mu.Lock()
+		for _, cancels := range p.running {
+			for _, cancel := range cancels {
+				cancel()
+			}
+		}
+		p.mu.Unlock()
+		p.ended.Wait()
+	})
+	return p
 }
 
 // Put puts a helper on the path, instead of one of that name: the next start gets it.
@@ -68,11 +80,9 @@ func (p *Path) start(name string, serve func(context.Context, net.Listener) erro
 	p.running[name] = append(p.running[name], cancel)
 	p.starts[name]++
 	p.mu.Unlock()
-	ended := make(chan error, 1)
-	go func() { ended <- serve(ctx, lis) }()
-	p.t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
+	p.ended.Go(func() {
+		defer cancel()
+		if err := serve(ctx, lis); err != nil {
 			p.t.Errorf("helper %s: %v", name, err)
 		}
 	})

@@ -1,0 +1,91 @@
+package host_test
+
+import (
+	"bytes"
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/khelp/khelp/host"
+	"github.com/khelp/khelp/host/hosttest"
+	"github.com/khelp/khelp/shared/helper"
+)
+
+// inBubble runs a test whose clock stands still while anybody does something.
+func inBubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
+}
+
+// plenty is a reading of memory that is no pressure.
+func plenty() (host.Memory, error) { return host.Memory{Available: 1 << 30, Total: 1 << 30}, nil }
+
+// bubbleFixture is a fixture on a machine with memory enough.
+func bubbleFixture(t testing.TB, cfg host.Config) *fixture {
+	t.Helper()
+	if cfg.Memory == nil {
+		cfg.Memory = plenty
+	}
+	return newFixture(t, cfg)
+}
+
+// after lets time go by and what is to happen then.
+func after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func (f *fixture) stat(name string) host.HelperStat {
+	f.t.Helper()
+	st, err := f.Stat(context.Background(), name)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return st.Helpers[0]
+}
+
+// isLoaded reports whether a helper is in the registry.
+func (f *fixture) isLoaded(name string) bool {
+	_, err := f.ID(name)
+	return err == nil
+}
+
+// autoload has a helper loaded as the requirement of another, which it unloads again, and returns when that was.
+func (f *fixture) autoload(names ...string) time.Time {
+	f.t.Helper()
+	hosttest.Put(f.path, helper.Helper[struct{}]{Name: "asker", Version: "1.0.0", Requires: names})
+	if err := f.load("asker"); err != nil {
+		f.t.Fatal(err)
+	}
+	if err := f.Unload(context.Background(), "asker", host.UnloadOptions{}); err != nil {
+		f.t.Fatal(err)
+	}
+	return time.Now()
+}
+
+// journal is a log that a test looks at.
+type journal struct {
+	mu  sync.Mutex // protects the following field
+	buf bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.buf.String()
+}
+
+func (j *journal) logger() hclog.Logger {
+	return hclog.New(&hclog.LoggerOptions{Output: j, Level: hclog.Trace, DisableTime: true})
+}
+
