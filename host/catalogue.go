@@ -64,7 +64,12 @@ func (h *Host) demandFaces(ctx context.Context, specs []shared.HelperSpec) ([]*f
 		}
 	}
 	faces := make([]*face, len(demanded))
+	g := newGate()
 	failed := sideBySide(len(demanded), func(i int) *BootError {
+		if err := g.enter(ctx); err != nil {
+			return &BootError{Helper: demanded[i].Name, Err: err}
+		}
+		defer g.leave()
 		info, err := h.Describe(ctx, demanded[i])
 		if err == nil {
 			f := &face{spec: demanded[i]}

@@ -31,7 +31,6 @@ type helper struct {
 	// The following are protected by host.mu.
 	state    shared.State
 	op       *operation // nil: none is under way
-	failure  error      // what the last load came to, if it failed
 	lastErr  string
 	restarts uint64
 	bound    bool // its hooks go onto heads that appear
@@ -105,10 +104,28 @@ func (hp *helper) newHooksLocked(head *hhook.Head) []*hhook.Hook {
 	return hooks
 }
 
+// requiredLocked returns whom a helper requires, and whom those require: one of them may have no hook where the others meet.
+func (h *Host) requiredLocked(f *face) []string {
+	names := f.requireNames()
+	for i := 0; i < len(names); i++ {
+		other := h.findLocked(names[i])
+		if other == nil {
+			continue
+		}
+		for _, name := range other.face.Load().requireNames() {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
 func (hp *helper) hookConfig(head *hhook.Head, info shared.HookInfo) hhook.HookConfig {
 	f := hp.face.Load()
 	cfg := f.hookConfig(head, info)
 	cfg.ID, cfg.InProc = hp.id, hp.builtin != nil
+	cfg.Requires = hp.host.requiredLocked(f)
 	if hp.builtin != nil {
 		cfg.Target = builtinTarget{hp, hp.builtin.Hooks[info.Point]}
 	} else {
