@@ -183,6 +183,7 @@ func (h *Host) InitClass(ctx context.Context, class shared.Class) []*BootError {
 	for _, group := range [][]*helper{builtins, others} {
 		failed = append(failed, sideBySide(len(group), func(i int) *BootError {
 			if err := h.initPrimed(ctx, group[i]); err != nil {
+				h.publish(Event{Type: EventLoadFailed, Helper: group[i].name, Message: err.Error()})
 				return &BootError{Helper: group[i].name, Err: err}
 			}
 			return nil
@@ -209,38 +210,35 @@ func (h *Host) primed(class shared.Class) (builtins, others []*helper) {
 
 // initPrimed initialises a primed helper, unless somebody who requires it does so already: then it waits for that.
 func (h *Host) initPrimed(ctx context.Context, hp *helper) error {
-	l := &loading{}
-	var last *operation
 	for {
-		h.mu.Lock()
+		mine, err := h.claimPrimed(hp)
 		switch {
-		case hp.op != nil:
-			h.mu.Unlock()
-			op, err := h.await(ctx, nil, hp)
-			if err != nil {
-				return err
-			}
-			if op != nil {
-				last = op
-			}
-			continue
-		case hp.state == shared.StatePrimed && slices.Contains(h.helpers, hp):
-			l.claimed = shared.StatePrimed
-			hp.state = shared.StateStarting
-			hp.beginLocked(0)
-			h.mu.Unlock()
-			err := h.bring(ctx, hp, l)
-			if err != nil {
-				h.publish(Event{Type: EventLoadFailed, Helper: hp.name, Message: err.Error()})
-			}
+		case err != nil:
+			return err
+		case mine:
+			return h.bring(ctx, hp, &loading{claimed: shared.StatePrimed})
+		}
+		if op, err := h.await(ctx, nil, hp); err != nil || op == nil {
 			return err
 		}
-		h.mu.Unlock()
-		if last != nil {
-			return last.err // somebody else has loaded it, or tried to
-		}
-		return nil // by now it is there, or somebody has unloaded it
 	}
+}
+
+// claimPrimed begins to load a primed helper and reports true, unless somebody else has. The error is that of a load that has failed.
+func (h *Host) claimPrimed(hp *helper) (mine bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case hp.op != nil:
+		return false, nil
+	case !slices.Contains(h.helpers, hp):
+		return false, hp.failure // nil: it has been unloaded
+	case hp.state != shared.StatePrimed:
+		return false, nil
+	}
+	hp.state = shared.StateStarting
+	hp.beginLocked(0)
+	return true, nil
 }
 
 // EndBoot ends the primed helpers that nobody has claimed, and logs them.

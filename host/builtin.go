@@ -102,7 +102,7 @@ func (h *Host) OfferBuiltin(b Builtin) error {
 		return errClosed()
 	}
 	if hp := h.findLocked(b.Name); hp != nil {
-		return hp.occupiedLocked(hp.face.Load(), &loading{})
+		return hp.occupiedLocked(hp.face.Load(), &loading{force: true})
 	}
 	if h.offered[b.Name] != nil {
 		return shared.ErrExist.Errorf("builtin %q is offered already", b.Name)

@@ -31,6 +31,7 @@ type helper struct {
 	// The following are protected by host.mu.
 	state    shared.State
 	op       *operation // nil: none is under way
+	failure  error      // why the last load has failed
 	lastErr  string
 	restarts uint64
 	bound    bool // its hooks go onto heads that appear

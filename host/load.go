@@ -216,6 +216,7 @@ func (h *Host) bring(ctx context.Context, hp *helper, l *loading) error {
 	h.mu.Lock()
 	if err != nil {
 		h.unenterLocked(hp, l)
+		hp.failure = err
 		hp.op.err, hp.op.particular = err, l.particular(ctx, err)
 	}
 	hp.endLocked()
@@ -390,7 +391,7 @@ func (h *Host) activate(in *instance, l *loading) error {
 
 // activeLocked notes that a helper's hooks are bound.
 func (h *Host) activeLocked(hp *helper, l *loading) {
-	hp.state = shared.StateActive
+	hp.state, hp.lastErr = shared.StateActive, ""
 	h.generation++
 	hp.beginLifeLocked(l)
 	h.disarmLocked(hp.name)
