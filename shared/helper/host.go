@@ -96,8 +96,8 @@ func (h *Host) addHook(ctx context.Context, e *hookEntry) error {
 	return err
 }
 
-// RemoveHook removes the hook with this user data (nil for none) from a point: one of Hooks, of Extra or one that AddHook added. None
-// is ErrNotExist. (khelp_remove_hhook)
+// RemoveHook removes the hook with this user data (nil for none) from a point: one of Hooks, of Extra or one that AddHook added. Its
+// function may still be called, for what passed the point before. None is ErrNotExist. (khelp_remove_hhook)
 func (h *Host) RemoveHook(ctx context.Context, point shared.HookPoint, udata []byte) error {
 	e := h.prog.hooks.lookup(point, udata)
 	if e == nil {
