@@ -32,6 +32,8 @@ func (in *instance) serve(ctx context.Context, req *wire.ControlToHost) *wire.An
 		err = h.removeHook(in, shared.HookInfo{Point: shared.HookPoint(r.GetPoint()), Index: r.GetIndex(), UData: r.GetUdata()})
 	case *wire.ControlToHost_Load:
 		err = in.loadFor(ctx, shared.Requirement{Name: req.GetLoad().GetName(), Constraint: req.GetLoad().GetConstraint()})
+	case *wire.ControlToHost_Unload:
+		err = in.unloadFor(ctx, req.GetUnload().GetName())
 	case *wire.ControlToHost_Hold:
 		err = h.holdFor(in, req.GetHold().GetName())
 	case *wire.ControlToHost_Rele:
