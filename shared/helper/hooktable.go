@@ -78,9 +78,19 @@ func (t *hookTable) remove(e *hookEntry) {
 	if len(t.removed) <= keptHooks {
 		return
 	}
-	oldest := t.removed[0].info.Index
+	t.clearLocked(t.removed[0].info.Index)
 	t.removed = slices.Delete(t.removed, 0, 1)
+}
+
+// forget takes a hook out that the host has never had: nothing was sent for it that counts.
+func (t *hookTable) forget(e *hookEntry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.clearLocked(e.info.Index)
+}
+
+func (t *hookTable) clearLocked(index uint32) {
 	entries := slices.Clone(*t.entries.Load())
-	entries[oldest] = nil
+	entries[index] = nil
 	t.entries.Store(&entries)
 }

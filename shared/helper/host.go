@@ -101,16 +101,16 @@ func (h *Host) addHook(ctx context.Context, e *hookEntry) error {
 		Point: string(e.info.Point), Index: e.info.Index, Udata: e.info.UData, MaySleep: e.info.MaySleep,
 	}}}}, func(late *wire.Answer) { h.withdraw(e, late) })
 	if err != nil && !unanswered(err) {
-		h.prog.hooks.remove(e)
+		h.prog.hooks.forget(e)
 	}
 	return err
 }
 
-// withdraw takes a hook out again whose addition the host has answered too late: the author was told that it failed. Until the host has
-// answered that too, the hook runs if it is called.
+// withdraw takes a hook out again whose addition the host has answered too late: the author was told that it failed. What
+// passes its point until then is served.
 func (h *Host) withdraw(e *hookEntry, late *wire.Answer) {
 	if late.GetStatus().GetCode() != wire.Code_CODE_OK {
-		h.prog.hooks.remove(e)
+		h.prog.hooks.forget(e)
 		return
 	}
 	h.control.tell(removeRequest(e), func(*wire.Answer) { h.prog.hooks.remove(e) })
