@@ -280,7 +280,7 @@ func (h *Host) autounload(ctx context.Context, hp *helper, expired bool) {
 	h.mu.Unlock()
 	if err = h.vote(ctx, hp); err == nil {
 		// Whom it requires has been idle as long as it has been itself, as far as it is concerned: so chains leave in one pass.
-		err = h.unload(ctx, hp, unloading{unreferenced: true, expired: expired, since: since})
+		err = h.unload(ctx, hp, unloading{expired: expired, since: since})
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -351,13 +351,30 @@ func (hp *helper) loadedEventLocked() Event {
 	return e
 }
 
-// presentLocked returns an event for each helper that is active.
+// presentLocked returns the events that tell how the helpers came to be as they are. One that is about to leave, or to be replaced, is
+// there as long as no event has said otherwise.
 func (h *Host) presentLocked() []Event {
 	var present []Event
 	for _, hp := range h.helpers {
-		if hp.isActiveLocked() {
+		switch {
+		case hp.bound:
 			present = append(present, hp.loadedEventLocked())
+			if in := hp.inst.Load(); in != nil && (hp.state == shared.StateFailed || hp.state == shared.StateRestarting) {
+				present = append(present, hp.failedEventLocked(in))
+			}
+		case hp.state == shared.StatePrimed:
+			present = append(present, hp.primedEventLocked())
+		case hp.state == shared.StateDisabled:
+			present = append(present, Event{Type: EventDisabled, Helper: hp.name})
 		}
 	}
 	return present
+}
+
+func (hp *helper) failedEventLocked(in *instance) Event {
+	return Event{Type: EventFailed, Helper: hp.name, Incarnation: in.number, Cause: shared.CauseCrash, Message: hp.lastErr}
+}
+
+func (hp *helper) primedEventLocked() Event {
+	return Event{Type: EventPrimed, Helper: hp.name, Message: "version " + hp.face.Load().info.Version}
 }

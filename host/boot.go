@@ -4,8 +4,7 @@ import (
 	"context"
 	"runtime"
 	"slices"
-
-	"golang.org/x/sync/errgroup"
+	"sync"
 
 	"github.com/khelp/khelp/shared"
 )
@@ -21,20 +20,40 @@ func (e *BootError) Error() string { return e.Helper + ": " + e.Err.Error() }
 // Unwrap returns the reason.
 func (e *BootError) Unwrap() error { return e.Err }
 
-// sideBySide calls f for 0 to n-1, many at once, and returns the errors in that order. Loads mostly wait for processes, so there are more
-// at once than processors.
+// sideBySide calls f for 0 to n-1, all at once, and returns the errors in that order. They may wait for one another, so what is to be
+// bounded must be so within f.
 func sideBySide(n int, f func(int) *BootError) []*BootError {
 	errs := make([]*BootError, n)
-	var g errgroup.Group
-	g.SetLimit(max(16, 4*runtime.GOMAXPROCS(0)))
+	var all sync.WaitGroup
 	for i := range n {
-		g.Go(func() error {
-			errs[i] = f(i)
-			return nil
-		})
+		all.Go(func() { errs[i] = f(i) })
 	}
-	_ = g.Wait() // no function returns an error
+	all.Wait()
 	return slices.DeleteFunc(errs, func(e *BootError) bool { return e == nil })
+}
+
+// gate bounds how many of a number of helpers come up at once. It is passed by whoever waits for nobody else. A nil gate is open.
+type gate chan struct{}
+
+// newGate returns a gate for more helpers than there are processors: they mostly wait for their processes.
+func newGate() gate { return make(gate, max(16, 4*runtime.GOMAXPROCS(0))) }
+
+func (g gate) enter(ctx context.Context) error {
+	if g == nil {
+		return nil
+	}
+	select {
+	case g <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ended(ctx, "waiting for others to come up")
+	}
+}
+
+func (g gate) leave() {
+	if g != nil {
+		<-g
+	}
 }
 
 // entry is a helper that has been entered to be loaded, or why it could not be.
@@ -46,10 +65,11 @@ type entry struct {
 }
 
 // enterAll enters helpers in the order given, which is the order of loading from then on.
-func (h *Host) enterAll(ctx context.Context, specs []shared.HelperSpec) []entry {
+func (h *Host) enterAll(ctx context.Context, specs []shared.HelperSpec, priming bool) []entry {
+	g := newGate()
 	entries := make([]entry, len(specs))
 	for i, spec := range specs {
-		e := entry{spec: spec, l: &loading{}}
+		e := entry{spec: spec, l: &loading{priming: priming, gate: g}}
 		if e.err = spec.Validate(); e.err == nil {
 			e.helper, e.err = h.enter(ctx, spec, e.l)
 		}
@@ -62,11 +82,7 @@ func (e *entry) failed(err error) *BootError {
 	if err == nil {
 		return nil
 	}
-	name := e.spec.Name
-	if name == "" {
-		name = provisionalName(e.spec.Command[0])
-	}
-	return &BootError{Helper: name, Err: err}
+	return &BootError{Helper: nameOf(&e.spec), Err: err}
 }
 
 // LoadAll loads helpers side by side, each behind those it requires. They stand in the order given, as if they had been loaded one after
@@ -77,11 +93,11 @@ func (h *Host) LoadAll(ctx context.Context, specs []shared.HelperSpec) []*BootEr
 		return allFailed(specs, err)
 	}
 	defer done()
-	entries := h.enterAll(ctx, specs)
+	entries := h.enterAll(ctx, specs, false)
 	return sideBySide(len(entries), func(i int) *BootError {
 		e := &entries[i]
 		if e.err == nil {
-			e.err = h.bring(ctx, e.helper, e.spec.Name != "", e.l)
+			e.err = h.bring(ctx, e.helper, e.l)
 		}
 		if e.err != nil {
 			h.publish(Event{Type: EventLoadFailed, Helper: e.failed(e.err).Helper, Message: e.err.Error()})
@@ -108,25 +124,25 @@ func (h *Host) Prime(ctx context.Context, specs []shared.HelperSpec) []*BootErro
 		return allFailed(specs, err)
 	}
 	defer done()
-	entries := h.enterAll(ctx, specs)
+	entries := h.enterAll(ctx, specs, true)
 	return sideBySide(len(entries), func(i int) *BootError {
 		e := &entries[i]
 		if e.err == nil {
-			e.err = h.prime(ctx, e.helper, e.spec.Name != "", e.l)
+			e.err = h.prime(ctx, e.helper, e.l)
 		}
 		return e.failed(e.err)
 	})
 }
 
 // prime launches and describes a helper that is entered, and ends that operation.
-func (h *Host) prime(ctx context.Context, hp *helper, named bool, l *loading) error {
-	in, f, err := h.describeEntered(ctx, hp, named)
+func (h *Host) prime(ctx context.Context, hp *helper, l *loading) error {
+	in, f, err := h.describeEntered(ctx, hp, l)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	defer hp.endLocked()
 	if err != nil {
-		hp.failure = err
 		h.unenterLocked(hp, l)
+		hp.op.err, hp.op.particular = err, l.particular(ctx, err)
 		return err
 	}
 	hp.face.Store(f)
@@ -136,18 +152,18 @@ func (h *Host) prime(ctx context.Context, hp *helper, named bool, l *loading) er
 	if hp.builtin != nil {
 		hp.source = shared.SourceBuiltin
 	}
-	h.publish(Event{Type: EventPrimed, Helper: hp.name, Message: "version " + f.info.Version})
+	h.publish(hp.primedEventLocked())
 	return nil
 }
 
 // describeEntered finds out what a helper is that is entered; for a builtin there is no instance.
-func (h *Host) describeEntered(ctx context.Context, hp *helper, named bool) (*instance, *face, error) {
+func (h *Host) describeEntered(ctx context.Context, hp *helper, l *loading) (*instance, *face, error) {
 	if hp.builtin != nil {
 		info := hp.builtin.modinfo()
 		f, err := hp.face.Load().described(&info)
 		return nil, f, err
 	}
-	in, err := h.meet(ctx, hp, named, nil)
+	in, err := h.meet(ctx, hp, l, 1)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -167,6 +183,7 @@ func (h *Host) InitClass(ctx context.Context, class shared.Class) []*BootError {
 	for _, group := range [][]*helper{builtins, others} {
 		failed = append(failed, sideBySide(len(group), func(i int) *BootError {
 			if err := h.initPrimed(ctx, group[i]); err != nil {
+				h.publish(Event{Type: EventLoadFailed, Helper: group[i].name, Message: err.Error()})
 				return &BootError{Helper: group[i].name, Err: err}
 			}
 			return nil
@@ -194,36 +211,34 @@ func (h *Host) primed(class shared.Class) (builtins, others []*helper) {
 // initPrimed initialises a primed helper, unless somebody who requires it does so already: then it waits for that.
 func (h *Host) initPrimed(ctx context.Context, hp *helper) error {
 	for {
-		l, busy, err := h.claimPrimed(hp)
+		mine, err := h.claimPrimed(hp)
 		switch {
-		case busy:
-			if err := h.await(ctx, nil, hp); err != nil {
-				return err
-			}
-		case l == nil:
+		case err != nil:
 			return err
-		default:
-			if err = h.bring(ctx, hp, true, l); err != nil {
-				h.publish(Event{Type: EventLoadFailed, Helper: hp.name, Message: err.Error()})
-			}
+		case mine:
+			return h.bring(ctx, hp, &loading{claimed: shared.StatePrimed})
+		}
+		if op, err := h.await(ctx, nil, hp); err != nil || op == nil {
 			return err
 		}
 	}
 }
 
-// claimPrimed begins the load of a helper that is primed. If it is not any more, it tells what has become of it.
-func (h *Host) claimPrimed(hp *helper) (l *loading, busy bool, err error) {
+// claimPrimed begins to load a primed helper and reports true, unless somebody else has. The error is that of a load that has failed.
+func (h *Host) claimPrimed(hp *helper) (mine bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case hp.op != nil:
-		return nil, true, nil
-	case hp.state != shared.StatePrimed || !slices.Contains(h.helpers, hp):
-		return nil, false, hp.failure
+		return false, nil
+	case !slices.Contains(h.helpers, hp):
+		return false, hp.failure // nil: it has been unloaded
+	case hp.state != shared.StatePrimed:
+		return false, nil
 	}
 	hp.state = shared.StateStarting
 	hp.beginLocked(0)
-	return &loading{claimed: shared.StatePrimed}, false, nil
+	return true, nil
 }
 
 // EndBoot ends the primed helpers that nobody has claimed, and logs them.
@@ -235,7 +250,7 @@ func (h *Host) EndBoot(ctx context.Context) {
 	defer done()
 	builtins, others := h.primed("")
 	for _, hp := range slices.Concat(builtins, others) {
-		if err := h.unload(ctx, hp, unloading{unreferenced: true, disable: true}); err == nil {
+		if err := h.unload(ctx, hp, unloading{unclaimed: true, disable: true, forget: true}); err == nil {
 			hp.log.Warn("primed at start, but claimed by nobody: ended")
 		}
 	}

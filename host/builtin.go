@@ -102,7 +102,7 @@ func (h *Host) OfferBuiltin(b Builtin) error {
 		return errClosed()
 	}
 	if hp := h.findLocked(b.Name); hp != nil {
-		return hp.occupiedLocked()
+		return hp.occupiedLocked(hp.face.Load(), &loading{force: true})
 	}
 	if h.offered[b.Name] != nil {
 		return shared.ErrExist.Errorf("builtin %q is offered already", b.Name)
@@ -138,6 +138,15 @@ func (h *Host) bringUpBuiltin(ctx context.Context, hp *helper, l *loading) error
 			return wrap(err, "Init")
 		}
 	}
+	if err := h.activateBuiltin(hp, f, l); err != nil {
+		_ = hp.finiBuiltin(ctx, h.cfg.StopTimeout, true) // the load has failed already, and it goes whatever it says
+		return err
+	}
+	return nil
+}
+
+// activateBuiltin is activate for a helper in this process.
+func (h *Host) activateBuiltin(hp *helper, f *face, l *loading) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {

@@ -59,10 +59,15 @@ func catalogueOf(specs []shared.HelperSpec) (map[string]shared.HelperSpec, error
 // none.
 func (h *Host) demandFaces(ctx context.Context, specs []shared.HelperSpec) ([]*face, []*BootError) {
 	faces := make([]*face, len(specs))
+	g := newGate()
 	failed := sideBySide(len(specs), func(i int) *BootError {
 		if specs[i].Load != shared.LoadDemand {
 			return nil
 		}
+		if err := g.enter(ctx); err != nil {
+			return &BootError{Helper: specs[i].Name, Err: err}
+		}
+		defer g.leave()
 		f, err := h.demandFace(ctx, &specs[i])
 		if err != nil {
 			return &BootError{Helper: specs[i].Name, Err: err}

@@ -335,7 +335,7 @@ func (h *Host) loadDemanded(ctx context.Context, spec shared.HelperSpec) (*helpe
 		case !busy:
 			return nil, err
 		}
-		if err := h.await(ctx, nil, other); err != nil {
+		if _, err := h.await(ctx, nil, other); err != nil {
 			return nil, err
 		}
 	}

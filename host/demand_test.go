@@ -169,15 +169,6 @@ func TestL18_ConcurrentFirstRuns(t *testing.T) {
 	}
 }
 
-// order returns whose hooks stand on a head.
-func order(head *hhook.Head) string {
-	var names []string
-	for _, hook := range head.Hooks() {
-		names = append(names, hook.Helper)
-	}
-	return strings.Join(names, " ")
-}
-
 // TestH11_LoadsWithinTheBudget: a run waits for a load no longer than its budget; then the hook is missed because it is starting, as the
 // operator chose.
 func TestH11_LoadsWithinTheBudget(t *testing.T) {

@@ -138,7 +138,7 @@ func meets(name, have, constraint string) error {
 	return nil
 }
 
-// narrow returns the classes the helper shall follow. One asked for and not declared is ErrNotExist.
+// narrow returns the classes the helper shall follow, narrowed step by step. One asked for that is not there is ErrNotExist.
 func narrow(info *shared.Modinfo, asked ...[]shared.Class) ([]shared.Class, error) {
 	classes := info.Classes
 	for _, want := range asked {
@@ -146,8 +146,8 @@ func narrow(info *shared.Modinfo, asked ...[]shared.Class) ([]shared.Class, erro
 			continue
 		}
 		for _, c := range want {
-			if !slices.Contains(info.Classes, c) {
-				return nil, shared.ErrNotExist.Errorf("%s does not follow class %q, only %v", info.Name, string(c), info.Classes)
+			if !slices.Contains(classes, c) {
+				return nil, shared.ErrNotExist.Errorf("%s does not follow class %q, only %v", info.Name, string(c), classes)
 			}
 		}
 		classes = want

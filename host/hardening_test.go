@@ -62,7 +62,7 @@ func TestModinfoIsBounded(t *testing.T) {
 	}
 	s := &hostile{info: info}
 	err := h.Load(t.Context(), shared.HelperSpec{Name: "hostile"}, host.LoadOptions{Dial: s.serve(t)})
-	wantErr(t, err, shared.ErrInvalid, "100000 requirements, the limit is 10")
+	wantErr(t, err, shared.ErrInvalid, "100000 requirements, the limit is 256")
 }
 
 // H11: a builtin that comes back to its own object by another point waits for its budget and no longer.

@@ -32,15 +32,15 @@ type helper struct {
 	// The following are protected by host.mu.
 	state    shared.State
 	op       *operation // nil: none is under way
-	failure  error      // what the last load came to, if it failed
+	failure  error      // why the last load has failed
 	lastErr  string
 	restarts uint64
 	bound    bool // its hooks go onto heads that appear
 	bindings []binding
 	drains   []func(context.Context) error // wait for the runs that had the hooks when it began to leave
 	aside    int                           // the era of the stand-ins that have taken the hooks' places while it leaves; 0: none
-	gone     []*hhook.Hook // whose heads are gone, the last few
-	past     hhook.Counts  // of those before
+	gone     []*hhook.Hook                 // whose heads are gone, the last few
+	past     hhook.Counts                  // of those before
 
 	references
 	lifetime
@@ -108,10 +108,28 @@ func (hp *helper) newHooksLocked(head *hhook.Head) []*hhook.Hook {
 	return hooks
 }
 
+// requiredLocked returns whom a helper requires, and whom those require: one of them may have no hook where the others meet.
+func (h *Host) requiredLocked(f *face) []string {
+	names := f.requireNames()
+	for i := 0; i < len(names); i++ {
+		other := h.findLocked(names[i])
+		if other == nil {
+			continue
+		}
+		for _, name := range other.face.Load().requireNames() {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
 func (hp *helper) hookConfig(head *hhook.Head, info shared.HookInfo) hhook.HookConfig {
 	f := hp.face.Load()
 	cfg := f.hookConfig(head, info)
 	cfg.ID, cfg.InProc = hp.id, hp.builtin != nil
+	cfg.Requires = hp.host.requiredLocked(f)
 	if hp.builtin != nil {
 		cfg.Target = builtinTarget{hp, hp.builtin.Hooks[info.Point]}
 	} else {

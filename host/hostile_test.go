@@ -32,7 +32,9 @@ type hostile struct {
 	run func(stream grpc.BidiStreamingServer[wire.CallFrame, wire.ReplyFrame]) error
 	end error // if set, the run stream ends with it at the first call
 	// control answers a request of the host. Nil: with success.
-	control func(req *wire.ControlToHelper) *wire.Answer
+	control  func(req *wire.ControlToHelper) *wire.Answer
+	requests chan *wire.ControlToHost // sent to the host; nil: none
+	answers  chan *wire.Answer        // to those, with requests
 	// timeout is the deadline of a call. Zero: one that only a bug reaches.
 	timeout time.Duration
 }
@@ -49,11 +51,41 @@ func (s *hostile) Describe(context.Context, *wire.DescribeRequest) (*wire.Modinf
 	return s.info, nil
 }
 
+// asking returns a function with which the helper makes a request to its host, once it is loaded; one at a time.
+func (s *hostile) asking() func(*wire.ControlToHost) error {
+	s.requests, s.answers = make(chan *wire.ControlToHost), make(chan *wire.Answer, 1)
+	id := uint64(0)
+	return func(req *wire.ControlToHost) error {
+		id++
+		s.requests <- &wire.ControlToHost{Id: id, Body: req.GetBody()}
+		return (<-s.answers).GetStatus().Err()
+	}
+}
+
 func (s *hostile) Control(stream grpc.BidiStreamingServer[wire.ControlToHelper, wire.ControlToHost]) error {
+	var sending sync.Mutex // serialises sends
+	if s.requests != nil {
+		go func() {
+			for {
+				select {
+				case req := <-s.requests:
+					sending.Lock()
+					_ = stream.Send(req) // the receiver learns of its end
+					sending.Unlock()
+				case <-stream.Context().Done():
+					return
+				}
+			}
+		}()
+	}
 	for {
 		req, err := stream.Recv()
 		if err != nil {
 			return err
+		}
+		if a := req.GetAnswer(); a != nil && s.answers != nil {
+			s.answers <- a
+			continue
 		}
 		answer := &wire.Answer{}
 		if s.control != nil {
@@ -61,7 +93,10 @@ func (s *hostile) Control(stream grpc.BidiStreamingServer[wire.ControlToHelper, 
 				continue
 			}
 		}
-		if err := stream.Send(&wire.ControlToHost{Id: req.GetId(), Body: &wire.ControlToHost_Answer{Answer: answer}}); err != nil {
+		sending.Lock()
+		err = stream.Send(&wire.ControlToHost{Id: req.GetId(), Body: &wire.ControlToHost_Answer{Answer: answer}})
+		sending.Unlock()
+		if err != nil {
 			return err
 		}
 	}

@@ -38,6 +38,8 @@ type instance struct {
 	loaded []string          // helpers that it has had loaded
 	over   bool              // it holds nothing any more
 
+	initialised bool // it has been asked to initialise itself, and may make requests
+
 	watcher sync.WaitGroup
 	ending  chan struct{} // closed when the host ends the instance
 	endOnce sync.Once
@@ -93,11 +95,15 @@ func (h *Host) launch(ctx context.Context, name string, f *face) (endpoint, erro
 
 // meet starts a helper and asks what it is. One whose name was only guessed is started anew if it says that it has another, so that its
 // log has one name from the first line on.
-func (h *Host) meet(ctx context.Context, hp *helper, named bool, dialer Dialer) (*instance, error) {
+func (h *Host) meet(ctx context.Context, hp *helper, l *loading, number uint32) (*instance, error) {
+	if err := l.gate.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer l.gate.leave()
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
 	defer cancel()
 	for {
-		in, info, err := h.introduce(ctx, hp, hp.face.Load(), dialer, 1)
+		in, info, err := h.introduce(ctx, hp, hp.face.Load(), l.dial, number)
 		if err != nil {
 			return nil, err
 		}
@@ -107,14 +113,14 @@ func (h *Host) meet(ctx context.Context, hp *helper, named bool, dialer Dialer) 
 			}
 			return in, nil
 		}
-		if named {
+		if !l.guessed {
 			return nil, in.giveUp(misnamed(hp.name, info.Name))
 		}
 		if err = h.rename(hp, info.Name); err != nil {
 			return nil, in.giveUp(err)
 		}
 		in.abort()
-		named = true
+		l.guessed = false
 	}
 }
 
@@ -146,7 +152,7 @@ func (h *Host) rename(hp *helper, name string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if other := h.findLocked(name); other != nil {
-		return other.occupiedLocked()
+		return other.occupiedLocked(hp.face.Load(), &loading{})
 	}
 	f := *hp.face.Load()
 	f.spec.Name = name
@@ -240,9 +246,12 @@ func (in *instance) kill() {
 	in.end.Kill()
 }
 
-// abort ends an instance that has not come into use, at once.
+// abort ends an instance that has not come into use, at once, and with it all it held.
 func (in *instance) abort() {
 	in.endOnce.Do(func() { close(in.ending) })
+	in.host.mu.Lock()
+	in.host.endHoldsLocked(in)
+	in.host.mu.Unlock()
 	in.watcher.Wait()
 	in.endHolds()
 	in.kill()

@@ -17,7 +17,7 @@ type Dialer func(ctx context.Context) (net.Conn, error)
 // LoadOptions are what a load may say beside the spec.
 type LoadOptions struct {
 	Force      bool           // load a helper built for another API generation, or a disabled builtin, all the same; passes on to what it requires
-	Classes    []shared.Class // each must be among those the helper declares
+	Classes    []shared.Class // narrow it further; each must be among those that it declares and the spec leaves
 	Properties map[string]any // override the spec's Config
 	NoAutoload bool           // what it requires must be active already: whoever asks may not have helpers autoloaded
 	// Dial connects to a helper that runs already, without TLS, instead of starting a process: one served by helper.Run in a test, or one
@@ -27,7 +27,7 @@ type LoadOptions struct {
 
 // Load starts a helper, asks what it is, loads what it requires, initialises it and binds its hooks: modctl(MODCTL_LOAD) and
 // khelp_register_helper. A name is looked up among the builtins, then among the boot helpers that are primed, then on the helper path; a
-// command with a slash is taken as it is. It returns when the helper is active, or with nothing left behind, what it required included.
+// command with a slash is taken as it is, whatever name its file has. It returns when the helper is active, or with nothing left behind, what it required included.
 //
 // Errors: ErrExist if a helper of that name is loaded; ErrNotExist if there is no such file, class or required point, and for what a
 // builtin requires that is none; ErrNoExec if it is no helper; ErrPermission for a wrong checksum, a builtin that is disabled, and a
@@ -43,9 +43,12 @@ func (h *Host) Load(ctx context.Context, spec shared.HelperSpec, opts LoadOption
 		return err
 	}
 	defer done()
+	if spec.Name == "" && opts.Dial != nil {
+		return shared.ErrInvalid.Errorf("a helper that runs already can be loaded by its name only")
+	}
 	_, err = h.load(ctx, spec, opts.loading())
 	if err != nil {
-		h.publish(Event{Type: EventLoadFailed, Helper: spec.Name, Message: err.Error()})
+		h.publish(Event{Type: EventLoadFailed, Helper: nameOf(&spec), Message: err.Error()})
 	}
 	return err
 }
@@ -62,12 +65,28 @@ type loading struct {
 	noAutoload bool
 	dial       Dialer
 
-	auto     bool         // no operator asked for it
-	demanded bool         // it was an object, or a run
-	parent   *helper      // cannot go on before this load has ended; nil: nobody in the registry
-	depth    int          // how many requirements deep
-	brought  []*helper    // what was loaded because of this load, in that order
-	claimed  shared.State // of the entry, before; "": it is new
+	auto        bool         // no operator asked for it
+	demanded    bool         // it was an object, or a run
+	parent      *helper      // cannot go on before this load has ended; nil: nobody in the registry
+	depth       int          // how many requirements deep
+	brought     []brought    // what was loaded because of this load, in that order
+	claimed     shared.State // of the entry, before; "": it is new
+	guessed     bool         // nobody has said its name: it is that of its file, until it has said its own
+	priming     bool         // it is to be primed only
+	incarnation uint32       // of the process that is brought up; 0: none yet, or a builtin's
+	gate        gate         // for those that are loaded side by side; nil: none
+}
+
+// brought is a helper that was loaded because of another.
+type brought struct {
+	helper  *helper
+	claimed shared.State
+}
+
+// particular reports whether a load that failed says nothing about another load of the same helper.
+func (l *loading) particular(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || l.force || l.noAutoload || l.dial != nil || len(l.classes)+len(l.properties) > 0 ||
+		errors.Is(err, shared.ErrDeadlock) || errors.Is(err, shared.ErrTooManyLinks)
 }
 
 // load loads a helper by whomever it is asked for.
@@ -76,30 +95,37 @@ func (h *Host) load(ctx context.Context, spec shared.HelperSpec, l *loading) (*h
 	if err != nil {
 		return nil, err
 	}
-	return hp, h.bring(ctx, hp, spec.Name != "", l)
+	return hp, h.bring(ctx, hp, l)
 }
 
 // enter finds out who is meant by a spec and enters a load of it: from then on the name is taken. It waits for one that is just leaving.
 // What it returns must go on with bring.
 func (h *Host) enter(ctx context.Context, spec shared.HelperSpec, l *loading) (*helper, error) {
 	f := &face{spec: spec, overrides: l.properties, force: l.force, narrowed: l.classes}
-	named := f.spec.Name != ""
-	if !named {
-		f.spec.Name = provisionalName(f.spec.Command[0])
-	}
+	l.guessed = spec.Name == ""
+	f.spec.Name = nameOf(&spec)
 	for {
-		hp, leaving, err := h.tryEnter(f, named, l)
-		if leaving == nil {
+		hp, leaving, err := h.tryEnter(f, l)
+		switch {
+		case leaving != nil:
+			if _, err := h.await(ctx, l.parent, leaving); err != nil {
+				return nil, err
+			}
+		case l.guessed && errors.Is(err, shared.ErrExist):
+			// Somebody has the file's name, which may not be the helper's.
+			info, wrong := h.Describe(ctx, spec)
+			if wrong != nil {
+				return nil, wrong
+			}
+			f.spec.Name, l.guessed = info.Name, false
+		default:
 			return hp, err
-		}
-		if err := h.await(ctx, l.parent, leaving); err != nil {
-			return nil, err
 		}
 	}
 }
 
 // tryEnter is enter but for the waiting: it returns whom to wait for.
-func (h *Host) tryEnter(f *face, named bool, l *loading) (hp, leaving *helper, err error) {
+func (h *Host) tryEnter(f *face, l *loading) (hp, leaving *helper, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
@@ -108,11 +134,11 @@ func (h *Host) tryEnter(f *face, named bool, l *loading) (hp, leaving *helper, e
 	hp = h.findLocked(f.spec.Name)
 	switch {
 	case hp == nil:
-		hp = h.newcomerLocked(f, named, l)
+		hp = h.newcomerLocked(f, l)
 	case hp.state == shared.StateDraining && hp.op != nil:
 		return nil, hp, nil
-	case hp.op != nil || hp.state != shared.StatePrimed && (hp.state != shared.StateDisabled || !l.force):
-		return nil, nil, hp.occupiedLocked()
+	case hp.op != nil || !hp.claimableLocked(f, l):
+		return nil, nil, hp.occupiedLocked(f, l)
 	}
 	if err := h.dependLocked(l.parent, hp); err != nil { // one that is primed may have asked for what asks for it now
 		return nil, nil, err
@@ -126,13 +152,13 @@ func (h *Host) tryEnter(f *face, named bool, l *loading) (hp, leaving *helper, e
 }
 
 // newcomerLocked puts a helper into the registry.
-func (h *Host) newcomerLocked(f *face, named bool, l *loading) *helper {
+func (h *Host) newcomerLocked(f *face, l *loading) *helper {
 	source := shared.SourceFilesys
 	if f.spec.Load == shared.LoadBoot {
 		source = shared.SourceBoot
 	}
 	b := h.offered[f.spec.Name]
-	if b != nil && named && l.dial == nil && len(f.spec.Command) == 0 {
+	if b != nil && l.dial == nil && len(f.spec.Command) == 0 {
 		source = shared.SourceBuiltin
 	} else {
 		b = nil
@@ -143,6 +169,15 @@ func (h *Host) newcomerLocked(f *face, named bool, l *loading) *helper {
 	hp.id = h.nextID
 	h.helpers = append(h.helpers, hp)
 	return hp
+}
+
+// claimableLocked reports whether a load is of a primed helper, or of a disabled builtin, and not of something else by that name.
+func (hp *helper) claimableLocked(f *face, l *loading) bool {
+	command := f.spec.Command
+	if l.dial != nil || l.guessed || len(command) > 0 && !slices.Equal(command, hp.face.Load().spec.Command) {
+		return false
+	}
+	return hp.state == shared.StatePrimed && !l.priming || hp.state == shared.StateDisabled && l.force
 }
 
 // claimLocked makes a primed helper, or a disabled builtin, one that is being loaded. What the configuration says of a primed one stays.
@@ -158,8 +193,12 @@ func (hp *helper) claimLocked(f *face) {
 }
 
 // occupiedLocked says why a name that is taken cannot be loaded.
-func (hp *helper) occupiedLocked() error {
+func (hp *helper) occupiedLocked(f *face, l *loading) error {
 	switch {
+	case hp.op == nil && hp.state == shared.StatePrimed:
+		return shared.ErrExist.Errorf("helper %q is primed already, from where it is configured to be", hp.name)
+	case hp.state == shared.StateDisabled && (l.force || len(f.spec.Command) > 0):
+		return shared.ErrExist.Errorf("there is a builtin %q, which is disabled", hp.name)
 	case hp.state == shared.StateDisabled:
 		return shared.ErrPermission.Errorf("builtin %q is disabled: only a forced load brings it back", hp.name)
 	case hp.state == shared.StateFailed:
@@ -171,14 +210,14 @@ func (hp *helper) occupiedLocked() error {
 	}
 }
 
-// bring loads a helper that enter has entered, and ends that operation. Named tells whether its name was asked for, or guessed from its
-// file.
-func (h *Host) bring(ctx context.Context, hp *helper, named bool, l *loading) error {
-	err := h.bringUp(ctx, hp, named, l)
+// bring loads a helper that enter has entered, and ends that operation.
+func (h *Host) bring(ctx context.Context, hp *helper, l *loading) error {
+	err := h.bringUp(ctx, hp, l)
 	h.mu.Lock()
 	if err != nil {
-		hp.failure = err
 		h.unenterLocked(hp, l)
+		hp.failure = err
+		hp.op.err, hp.op.particular = err, l.particular(ctx, err)
 	}
 	hp.endLocked()
 	h.independLocked(l.parent, hp)
@@ -192,16 +231,13 @@ func (h *Host) bring(ctx context.Context, hp *helper, named bool, l *loading) er
 }
 
 // bringUp does what bring promises, but leaves the registry's entry of a load that failed to it.
-func (h *Host) bringUp(ctx context.Context, hp *helper, named bool, l *loading) error {
+func (h *Host) bringUp(ctx context.Context, hp *helper, l *loading) error {
 	if hp.builtin != nil {
 		return h.bringUpBuiltin(ctx, hp, l)
 	}
-	in := hp.inst.Load() // of a primed helper
-	if in == nil {
-		var err error
-		if in, err = h.meet(ctx, hp, named, l.dial); err != nil {
-			return err
-		}
+	in, err := h.instanceFor(ctx, hp, l)
+	if err != nil {
+		return err
 	}
 	if err := h.initialise(ctx, in, l); err != nil {
 		return in.giveUp(err)
@@ -215,6 +251,28 @@ func (h *Host) bringUp(ctx context.Context, hp *helper, named bool, l *loading) 
 	}
 	hp.log.Info("loaded", "version", in.face.info.Version, "pid", in.end.PID(), "sha256", in.end.SHA256())
 	return nil
+}
+
+// instanceFor returns the process of a primed helper, or a new one.
+func (h *Host) instanceFor(ctx context.Context, hp *helper, l *loading) (*instance, error) {
+	primed := hp.inst.Load()
+	if primed == nil {
+		return h.meet(ctx, hp, l, 1)
+	}
+	if dead := primed.dead(); dead != nil {
+		hp.log.Warn("the primed process has died and is started again", "error", dead)
+		primed.abort()
+		return h.meet(ctx, hp, l, primed.number+1)
+	}
+	// More may have been asked for since it was primed.
+	f, err := hp.face.Load().described(&primed.face.info)
+	if err != nil {
+		return nil, primed.giveUp(err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	primed.face = f
+	return primed, nil
 }
 
 // giveUp ends an instance that has not come into use and returns why, in the words of its exit if it has exited.
@@ -243,13 +301,17 @@ func (h *Host) withdrawLocked(hp *helper) {
 	}
 }
 
-// rollBack unloads what a load has brought that came to nothing, the last first, unless somebody else needs it by now.
-func (h *Host) rollBack(ctx context.Context, brought []*helper) {
+// rollBack unloads what a load has brought that came to nothing, the last first, unless somebody else needs it by now, or it would have
+// been there in any case.
+func (h *Host) rollBack(ctx context.Context, all []brought) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.StopTimeout)
 	defer cancel()
-	for _, hp := range slices.Backward(brought) {
-		if err := h.unload(ctx, hp, unloading{unreferenced: true}); err != nil {
-			hp.log.Debug("stays, though the load that brought it has failed", "error", err)
+	for _, b := range slices.Backward(all) {
+		if b.claimed == shared.StatePrimed {
+			continue
+		}
+		if err := h.unload(ctx, b.helper, unloading{disable: true, forget: b.claimed != shared.StateDisabled}); err != nil {
+			b.helper.log.Debug("stays, though the load that brought it has failed", "error", err)
 		}
 	}
 }
@@ -264,6 +326,7 @@ func (h *Host) initialise(ctx context.Context, in *instance, l *loading) error {
 	if err != nil {
 		return err
 	}
+	l.incarnation = in.number
 	if err := h.requireAll(ctx, hp, in.face, l); err != nil {
 		return err
 	}
@@ -274,6 +337,9 @@ func (h *Host) initialise(ctx context.Context, in *instance, l *loading) error {
 func (in *instance) init(ctx context.Context, props map[string]any) error {
 	ctx, cancel := context.WithTimeout(ctx, max(in.host.cfg.StartTimeout-in.startTook, minInit))
 	defer cancel()
+	in.host.mu.Lock()
+	in.initialised = true
+	in.host.mu.Unlock()
 	_, err := in.session.Request(ctx, &wire.ControlToHelper{Body: &wire.ControlToHelper_Init{Init: &wire.InitRequest{
 		HelperId: uint32(in.helper.id), Incarnation: in.number, Config: wire.PropertiesToProto(props), BudgetUs: budget(ctx),
 	}}})
@@ -325,7 +391,7 @@ func (h *Host) activate(in *instance, l *loading) error {
 
 // activeLocked notes that a helper's hooks are bound.
 func (h *Host) activeLocked(hp *helper, l *loading) {
-	hp.state = shared.StateActive
+	hp.state, hp.lastErr = shared.StateActive, ""
 	h.generation++
 	hp.beginLifeLocked(l)
 	h.disarmLocked(hp)

@@ -20,6 +20,23 @@ func provisionalName(program string) string {
 	return name
 }
 
+// nameOf returns the name of a helper that a spec asks for, or what it is called as long as nobody knows.
+func nameOf(spec *shared.HelperSpec) string {
+	if spec.Name != "" {
+		return spec.Name
+	}
+	return provisionalName(spec.Command[0])
+}
+
+// exists reports whether there is anything to start by a spec.
+func (h *Host) exists(spec *shared.HelperSpec) error {
+	if h.cfg.Attach != nil && h.cfg.Attach(spec.Name) != nil {
+		return nil
+	}
+	_, err := h.command(spec)
+	return err
+}
+
 // command finds the program of a spec and returns it with its arguments. A name is looked for on the helper path.
 func (h *Host) command(spec *shared.HelperSpec) ([]string, error) {
 	command := spec.Command

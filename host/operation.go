@@ -14,6 +14,10 @@ import (
 type operation struct {
 	depth int           // how many requirements deep a load is
 	done  chan struct{} // closed when it has ended
+
+	// The following are set before it ends.
+	err        error // why a load has failed
+	particular bool  // and that says nothing about another load of the helper
 }
 
 // beginLocked enters an operation on a helper that has none.
@@ -93,26 +97,26 @@ func (h *Host) independ(hp, other *helper) {
 	h.independLocked(hp, other)
 }
 
-// await waits until the operation under way on other, if there is one, has ended, on behalf of hp; nil stands for somebody who is no
-// helper.
-func (h *Host) await(ctx context.Context, hp, other *helper) error {
+// await waits until the operation under way on other has ended, on behalf of hp; nil stands for somebody who is no helper. It returns the
+// operation, nil if there was none.
+func (h *Host) await(ctx context.Context, hp, other *helper) (*operation, error) {
 	h.mu.Lock()
-	op := other.op
+	op, name := other.op, other.name
 	if op == nil {
 		h.mu.Unlock()
-		return nil
+		return nil, nil
 	}
 	err := h.dependLocked(hp, other)
 	h.mu.Unlock()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer h.independ(hp, other)
 	select {
 	case <-op.done:
-		return nil
+		return op, nil
 	case <-ctx.Done():
-		return ended(ctx, "waiting for "+other.name)
+		return nil, ended(ctx, "waiting for "+name)
 	}
 }
 

@@ -16,8 +16,8 @@ import (
 	"github.com/khelp/khelp/shared/helper"
 )
 
-// told writes changes as "action helper: reason [blocked by]" or, if one failed, with its error.
-func told(changes []host.Change) []string {
+// changesAs writes changes as "action helper: reason [blocked by]" or, if one failed, with its error.
+func changesAs(changes []host.Change) []string {
 	var out []string
 	for _, c := range changes {
 		line := fmt.Sprintf("%s %s: %s", c.Action, c.Helper, c.Reason)
@@ -97,18 +97,18 @@ func TestPlan_WhatChangesTakes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, told(planned)); diff != "" {
+		if diff := cmp.Diff(want, changesAs(planned)); diff != "" {
 			t.Errorf("Plan (-want +got):\n%s", diff)
 		}
 		done, err := f.Reconfigure(context.Background(), specs)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, told(done)); diff != "" {
+		if diff := cmp.Diff(want, changesAs(done)); diff != "" {
 			t.Errorf("Reconfigure (-want +got):\n%s", diff)
 		}
 		if again, err := f.Plan(specs); err != nil || len(again) > 0 {
-			t.Errorf("%s: planned again: %v, %v", test.want, told(again), err)
+			t.Errorf("%s: planned again: %v, %v", test.want, changesAs(again), err)
 		}
 		if st := statOf(t, f.Host, "h"); st.Incarnation == 2 != strings.HasPrefix(test.want, "restart") {
 			t.Errorf("%q: incarnation %d", test.want, st.Incarnation)
@@ -141,7 +141,7 @@ func TestPlan_LoadsUnloadsAndWhoBlocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(want, told(planned)); diff != "" {
+	if diff := cmp.Diff(want, changesAs(planned)); diff != "" {
 		t.Errorf("Plan (-want +got):\n%s", diff)
 	}
 	if got := f.states(); got != "top=active base=active" {
@@ -152,7 +152,7 @@ func TestPlan_LoadsUnloadsAndWhoBlocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	want[1] += " (EBUSY)"
-	if diff := cmp.Diff(want, told(done)); diff != "" {
+	if diff := cmp.Diff(want, changesAs(done)); diff != "" {
 		t.Errorf("Reconfigure (-want +got):\n%s", diff)
 	}
 	if got := f.states(); got != "base=active fresh=active" {
@@ -166,7 +166,7 @@ func TestPlan_LoadsUnloadsAndWhoBlocks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"unload base: it is not configured any more"}, told(done)); diff != "" {
+	if diff := cmp.Diff([]string{"unload base: it is not configured any more"}, changesAs(done)); diff != "" {
 		t.Errorf("Reconfigure again (-want +got):\n%s", diff)
 	}
 	if got := f.states(); got != "fresh=active" {
@@ -236,7 +236,7 @@ func TestReorder(t *testing.T) {
 		}
 		for _, c := range done {
 			if c.Err != nil || c.Action != host.ChangeReorder {
-				t.Errorf("%v", told(done))
+				t.Errorf("%v", changesAs(done))
 			}
 		}
 		if got := names(); got != step.want {
@@ -245,7 +245,7 @@ func TestReorder(t *testing.T) {
 	}
 	done, err := f.Reconfigure(ctx, ordered("after b", "after a"))
 	if err != nil || len(done) != 1 || done[0].Helper != "b" {
-		t.Fatalf("%v, %v", told(done), err)
+		t.Fatalf("%v, %v", changesAs(done), err)
 	}
 	wantErr(t, done[0].Err, shared.ErrInvalid, "contradicts itself")
 	if got := names(); got != "b a" {

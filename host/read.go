@@ -44,14 +44,15 @@ func (h *Host) Stat(ctx context.Context, name string) (Stat, error) {
 
 // figures asks a helper for its own figures. One that does not answer has none.
 func (hp *helper) figures(ctx context.Context) map[string]float64 {
-	if hp.builtin != nil {
-		if hp.builtin.Stat == nil {
-			return nil
-		}
+	hp.host.mu.Lock()
+	in, initialised := hp.inst.Load(), hp.bound
+	hp.host.mu.Unlock()
+	switch {
+	case !initialised:
+		return nil
+	case hp.builtin != nil && hp.builtin.Stat != nil:
 		return shown(hp.builtin.Stat())
-	}
-	in := hp.inst.Load()
-	if in == nil || in.dead() != nil {
+	case in == nil || in.dead() != nil:
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, statTimeout)

@@ -41,14 +41,11 @@ func (h *Host) replace(ctx context.Context, hp *helper, change func(*face)) erro
 	in, err := h.succeed(ctx, hp, change)
 	var old *instance
 	h.mu.Lock()
-	switch {
-	case err != nil:
+	if err == nil {
+		old, err = h.takeOverLocked(hp, in)
+	}
+	if err != nil && hp.state == shared.StateRestarting {
 		hp.state = was
-		if cur := hp.inst.Load(); cur != nil && cur.dead() != nil {
-			hp.state = shared.StateFailed
-		}
-	default:
-		old, err = h.takeOverLocked(hp, in, was)
 	}
 	hp.endLocked()
 	h.mu.Unlock()
@@ -152,12 +149,11 @@ func (hp *helper) objectsLocked() string {
 
 // takeOverLocked makes a process the helper's and returns the one before, if that is to be ended. From here on each object's next call goes
 // to the new one; what is under way ends where it is.
-func (h *Host) takeOverLocked(hp *helper, in *instance, was shared.State) (old *instance, err error) {
+func (h *Host) takeOverLocked(hp *helper, in *instance) (old *instance, err error) {
 	if h.closed {
 		return nil, errClosed()
 	}
 	if in.dead() != nil {
-		hp.state = was
 		return nil, shared.ErrHelperGone.Errorf("the new process of %s has died before it took over: %w", hp.name, in.dead())
 	}
 	old = hp.inst.Load()
@@ -167,7 +163,6 @@ func (h *Host) takeOverLocked(hp *helper, in *instance, was shared.State) (old *
 	if err := h.rebindLocked(hp); err != nil {
 		hp.face.Store(before)
 		hp.inst.Store(old)
-		hp.state = was
 		return nil, err
 	}
 	for _, r := range slices.Clone(hp.requires) {

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/khelp/khelp/host/hhook"
@@ -13,7 +14,10 @@ import (
 // has it, so that newer helpers can find out.
 func (in *instance) serve(ctx context.Context, req *wire.ControlToHost) *wire.Answer {
 	h := in.host
-	var err error
+	err := in.mayAsk(req)
+	if err != nil {
+		return &wire.Answer{Status: wire.StatusOf(err)}
+	}
 	switch body := req.GetBody().(type) {
 	case *wire.ControlToHost_GetId_:
 		id, err := h.ID(req.GetGetId_().GetName())
@@ -38,6 +42,17 @@ func (in *instance) serve(ctx context.Context, req *wire.ControlToHost) *wire.An
 		err = shared.ErrUnsupported.Errorf("this host does not serve %T", body)
 	}
 	return &wire.Answer{Status: wire.StatusOf(err)}
+}
+
+// mayAsk refuses what a helper asks for before it is to initialise itself: until then it only says what it is, perhaps to somebody who
+// wants to know no more.
+func (in *instance) mayAsk(req *wire.ControlToHost) error {
+	in.host.mu.Lock()
+	defer in.host.mu.Unlock()
+	if _, harmless := req.GetBody().(*wire.ControlToHost_GetId_); in.initialised || harmless {
+		return nil
+	}
+	return shared.ErrInvalid.Errorf("%s asks for something before its Init", in.helper.name)
 }
 
 // addHook adds a hook to a helper that runs, or is in its Init: khelp_add_hhook. It belongs to the process and ends with it.
@@ -73,8 +88,11 @@ func (hp *helper) addHookLocked(info shared.HookInfo) error {
 			return
 		}
 		b := binding{head, hhook.NewHook(hp.hookConfig(head, info))}
-		if failed = head.Add(b.hook); failed == nil {
+		switch err := head.Add(b.hook); {
+		case err == nil:
 			added = append(added, b)
+		case !errors.Is(err, shared.ErrClosed): // one that is closing is none any more
+			failed = err
 		}
 	})
 	if failed != nil {
@@ -133,10 +151,8 @@ func (in *instance) loadFor(ctx context.Context, r shared.Requirement) error {
 	case depth >= h.cfg.MaxDepth:
 		return shared.ErrTooManyLinks.Errorf("%s asks for %s: it would be load %d in a row, the limit is %d", hp.name, r.Name, depth+1, h.cfg.MaxDepth)
 	}
-	spec, err := h.autoloadable(hp.name, r.Name, false)
+	spec, err := h.autoloadable(hp, in.number, r.Name, false)
 	if err != nil {
-		h.publish(Event{Type: EventRefused, Helper: hp.name, Incarnation: in.number, Message: err.Error()})
-		hp.log.Warn("load refused", "error", err)
 		return err
 	}
 	ctx, done, err := h.begin(ctx)
@@ -150,7 +166,7 @@ func (in *instance) loadFor(ctx context.Context, r shared.Requirement) error {
 		return err
 	}
 	if err := meets(r.Name, other.face.Load().info.Version, r.Constraint); err != nil {
-		h.rollBack(ctx, append(l.brought, other))
+		h.rollBack(ctx, append(l.brought, brought{other, l.claimed}))
 		return err
 	}
 	h.mu.Lock()

@@ -48,7 +48,7 @@ func (h *Host) tryRequire(hp *helper, r shared.Requirement) (busy *helper, err e
 	defer h.mu.Unlock()
 	other := h.findLocked(r.Name)
 	switch {
-	case hp.builtin != nil && (other == nil || other.builtin == nil) && h.offered[r.Name] == nil:
+	case hp.builtin != nil && (other != nil && other.builtin == nil || other == nil && h.offered[r.Name] == nil):
 		return nil, shared.ErrNotExist.Errorf("a builtin can require builtins only")
 	case other == nil:
 		return nil, errNotThere
@@ -67,14 +67,14 @@ func (h *Host) tryRequire(hp *helper, r shared.Requirement) (busy *helper, err e
 	}
 }
 
-// awaitRequired waits for what is under way on a requirement.
+// awaitRequired waits for what is under way on a requirement. If it is a load that fails, the reason is the answer for all that wait,
+// unless it lay in how that load was asked for.
 func (h *Host) awaitRequired(ctx context.Context, hp, other *helper) error {
-	if err := h.await(ctx, hp, other); err != nil {
+	op, err := h.await(ctx, hp, other)
+	if err != nil || op == nil || op.particular {
 		return err
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return other.failure
+	return op.err
 }
 
 // bringRequired loads what a helper requires.
@@ -82,7 +82,7 @@ func (h *Host) bringRequired(ctx context.Context, hp *helper, name string, l *lo
 	if l.depth >= h.cfg.MaxDepth {
 		return shared.ErrTooManyLinks.Errorf("it would be requirement %d in a row, the limit is %d", l.depth+1, h.cfg.MaxDepth)
 	}
-	spec, err := h.autoloadable(hp.name, name, l.noAutoload)
+	spec, err := h.autoloadable(hp, l.incarnation, name, l.noAutoload)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (h *Host) bringRequired(ctx context.Context, hp *helper, name string, l *lo
 	if err != nil {
 		return err
 	}
-	l.brought = append(append(l.brought, child.brought...), other)
+	l.brought = append(append(l.brought, child.brought...), brought{other, child.claimed})
 	return nil
 }
 
@@ -104,26 +104,38 @@ func (h *Host) there(name string) bool {
 	return h.findLocked(name) != nil
 }
 
-// autoloadable returns the spec of a helper that is to be loaded without an operator asking for it, if it may be: rule L21.
-func (h *Host) autoloadable(asker, name string, refused bool) (shared.HelperSpec, error) {
+// autoloadable returns the spec of a helper that is to be loaded without an operator asking for it, if it may be: rule L21. Whoever asks
+// on behalf of somebody who may not have helpers autoloaded is refused. A refusal is told to everybody.
+func (h *Host) autoloadable(asker *helper, incarnation uint32, name string, refused bool) (shared.HelperSpec, error) {
 	h.mu.Lock()
 	spec, configured := h.catalogue[name]
-	primed := h.findLocked(name) != nil // it is here already
+	there := h.findLocked(name)
+	active := there != nil && (there.bound || there.op != nil) // or soon; it may have become so just now
 	allowed := h.cfg.Autoload.Allows(name, configured || h.offered[name] != nil)
 	h.mu.Unlock()
 	if spec.Name == "" {
 		spec.Name = name
 	}
+	var err error
 	switch {
-	case primed:
-		return spec, nil
+	case active:
 	case refused:
-		return spec, shared.ErrPermission.Errorf("%s asks for %s, but whoever asked for %s may not have helpers autoloaded", asker, name, asker)
-	case allowed:
-		return spec, nil
+		err = shared.ErrPermission.Errorf("%s asks for %s, but whoever asked for %s may not have helpers autoloaded", asker.name, name, asker.name)
+	case there != nil || allowed:
+	default:
+		if err := h.exists(&spec); err != nil {
+			return spec, err // there is nothing that could be allowed
+		}
+		err = shared.ErrPermission.Errorf("%s asks for %s, which is not configured and may not be autoloaded", asker.name, name)
 	}
-	if _, err := h.command(&spec); err != nil {
-		return spec, err // there is nothing that could be allowed
+	if err != nil {
+		h.refused(asker, incarnation, err)
 	}
-	return spec, shared.ErrPermission.Errorf("%s asks for %s, which is not configured and may not be autoloaded", asker, name)
+	return spec, err
+}
+
+// refused tells of a helper's request that was not permitted.
+func (h *Host) refused(asker *helper, incarnation uint32, err error) {
+	h.publish(Event{Type: EventRefused, Helper: asker.name, Incarnation: incarnation, Message: err.Error()})
+	asker.log.Warn("load refused", "error", err)
 }

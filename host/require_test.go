@@ -2,7 +2,6 @@ package host_test
 
 import (
 	"context"
-	"strings"
 	"testing"
 
 	"github.com/khelp/khelp/host"
@@ -10,54 +9,6 @@ import (
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/helper"
 )
-
-// fixture is a host with a helper path in this process, on which everything is configured that a test puts there.
-type fixture struct {
-	*host.Host
-	t    testing.TB
-	path *hosttest.Path
-}
-
-func newFixture(t testing.TB, cfg host.Config) *fixture {
-	t.Helper()
-	path := hosttest.NewPath(t)
-	cfg.Attach = path.Attach
-	return &fixture{hosttest.New(t, cfg), t, path}
-}
-
-// put puts a helper without data on the path.
-func (f *fixture) put(name string, requires ...string) {
-	hosttest.Put(f.path, helper.Helper[struct{}]{Name: name, Version: "1.0.0", Requires: requires})
-}
-
-// configure configures helpers by name only.
-func (f *fixture) configure(names ...string) {
-	f.t.Helper()
-	specs := make([]shared.HelperSpec, len(names))
-	for i, name := range names {
-		specs[i] = shared.HelperSpec{Name: name, Load: shared.LoadManual}
-	}
-	if err := f.Configure(context.Background(), specs); err != nil {
-		f.t.Fatal(err)
-	}
-}
-
-func (f *fixture) load(name string) error {
-	return f.Load(context.Background(), shared.HelperSpec{Name: name}, host.LoadOptions{})
-}
-
-// states returns "name=state" for what is in the registry.
-func (f *fixture) states() string {
-	st, err := f.Stat(context.Background(), "")
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	var out []string
-	for _, h := range st.Helpers {
-		out = append(out, h.Name+"="+string(h.State))
-	}
-	return strings.Join(out, " ")
-}
 
 func TestL6_RequirementsLoadFirst(t *testing.T) {
 	f := newFixture(t, host.Config{})

@@ -30,25 +30,33 @@ func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) erro
 		return err
 	}
 	defer done()
-	if opts.Wait > 0 {
-		if err := h.awaitIdle(ctx, name, opts.Wait); err != nil {
+	until := time.Now().Add(opts.Wait)
+	for {
+		h.mu.Lock()
+		hp := h.findLocked(name)
+		if hp == nil {
+			defer h.mu.Unlock()
+			return h.notLoadedLocked(name)
+		}
+		h.mu.Unlock()
+		err := h.unload(ctx, hp, unloading{disable: opts.Disable})
+		if !errors.Is(err, errHeld) || opts.Wait <= 0 {
+			return err
+		}
+		if err := h.awaitIdle(ctx, name, opts.Wait, until); err != nil {
 			return err
 		}
 	}
-	h.mu.Lock()
-	hp := h.findLocked(name)
-	if hp == nil {
-		defer h.mu.Unlock()
-		return h.notLoadedLocked(name)
-	}
-	h.mu.Unlock()
-	return h.unload(ctx, hp, unloading{disable: opts.Disable})
 }
+
+// errHeld marks the ErrBusy of a helper that somebody holds: that is worth waiting for.
+var errHeld = errors.New("held")
 
 // unloading is how an unload came about.
 type unloading struct {
-	disable      bool // a builtin may be taken out
-	unreferenced bool // nobody asked for this helper by name: it goes only if it is in nobody's way
+	disable   bool // a builtin may be taken out
+	forget    bool // and is then offered as before, not disabled
+	unclaimed bool // only if it is primed still
 
 	expired bool      // it has been idle for long enough, which a call may have changed
 	since   time.Time // nobody has needed it, nor for its sake whom it requires, since then; zero: it is needed until it has left
@@ -65,7 +73,7 @@ func (h *Host) unload(ctx context.Context, hp *helper, u unloading) error {
 		if in := hp.inst.Load(); in != nil {
 			in.abort()
 		}
-		h.remove(hp)
+		h.takeOut(hp, u)
 		return nil
 	}
 	if err := h.drain(ctx, hp); err != nil {
@@ -76,14 +84,21 @@ func (h *Host) unload(ctx context.Context, hp *helper, u unloading) error {
 		h.resume(hp, was)
 		return err
 	}
-	if hp.builtin != nil {
-		h.disable(hp)
-		return nil
+	if in := hp.inst.Load(); in != nil {
+		err = in.stop(ctx, h.cfg.StopTimeout)
 	}
-	err = hp.inst.Load().stop(ctx, h.cfg.StopTimeout)
-	h.remove(hp)
+	h.takeOut(hp, u)
 	hp.log.Info("unloaded")
 	return err
+}
+
+// takeOut takes a helper that has ended out of the registry; a builtin stays there, disabled.
+func (h *Host) takeOut(hp *helper, u unloading) {
+	if hp.builtin != nil && !u.forget {
+		h.disable(hp)
+		return
+	}
+	h.remove(hp)
 }
 
 // beginUnload has the hooks of a helper that nobody holds passed over.
@@ -97,8 +112,10 @@ func (h *Host) beginUnload(hp *helper, u unloading) (shared.State, error) {
 		return "", shared.ErrBusy.Errorf("%s is builtin%s", hp.name, hp.disabledLocked())
 	case hp.op != nil:
 		return "", shared.ErrBusy.Errorf("%s is %s", hp.name, hp.doingLocked())
+	case u.unclaimed && hp.state != shared.StatePrimed:
+		return "", shared.ErrBusy.Errorf("%s has been claimed", hp.name)
 	case hp.refsLocked() > 0:
-		return "", shared.ErrBusy.Errorf("held by %s", hp.heldByLocked())
+		return "", shared.ErrBusy.Errorf("%w by %s", errHeld, hp.heldByLocked())
 	}
 	if u.expired && hp.autounloadPolicy() == shared.AutounloadIdle {
 		idle := hp.idleSince
@@ -141,14 +158,14 @@ func (h *Host) resume(hp *helper, was shared.State) {
 	hp.resumeLocked()
 	hp.state = was
 	if in := hp.inst.Load(); in != nil && in.dead() != nil {
-		hp.state = shared.StateFailed
+		h.failLocked(in)
 	}
 }
 
 // awaitIdle waits until nobody holds the helper.
-func (h *Host) awaitIdle(ctx context.Context, name string, wait time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
+func (h *Host) awaitIdle(ctx context.Context, name string, wait time.Duration, until time.Time) error {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
 	for {
 		idle, held, err := h.whenIdle(name)
 		if err != nil || idle == nil {
@@ -156,8 +173,10 @@ func (h *Host) awaitIdle(ctx context.Context, name string, wait time.Duration) e
 		}
 		select {
 		case <-idle:
-		case <-ctx.Done():
+		case <-timer.C:
 			return shared.ErrBusy.Errorf("held by %s, still after %v", held, wait)
+		case <-ctx.Done():
+			return ended(ctx, "waiting for "+held)
 		}
 	}
 }
@@ -233,18 +252,21 @@ func (in *instance) finish(ctx context.Context, limit time.Duration, force bool)
 
 // remove forgets a helper whose process has ended. One that is loaded on demand may be demanded again from then on.
 func (h *Host) remove(hp *helper) {
+	h.forget(hp)
+	for _, o := range h.objects.All() {
+		o.Forget(hp.id)
+	}
+}
+
+// forget is remove for the registry, in one step, so that subscribers hear of whoever they have heard of before.
+func (h *Host) forget(hp *helper) {
 	h.mu.Lock()
-	if hp.aside > 0 { // they stand there already
+	defer h.mu.Unlock()
+	if hp.aside > 0 { // stand-ins are there already
 		hp.unbindLocked(nil)
 	} else {
 		hp.unbindLocked(h.armLocked(hp))
 	}
-	h.mu.Unlock()
-	for _, o := range h.objects.All() {
-		o.Forget(hp.id)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	in := hp.inst.Load()
 	h.withdrawLocked(hp)
 	h.generation++
@@ -267,7 +289,7 @@ func (h *Host) end(ctx context.Context, hp *helper) error {
 	hp.suspendLocked()
 	h.mu.Unlock()
 	var errs []error
-	if was != shared.StatePrimed && (hp.builtin != nil || ctx.Err() == nil) {
+	if was != shared.StatePrimed && was != shared.StateDisabled && (hp.builtin != nil || ctx.Err() == nil) {
 		if err := h.drain(ctx, hp); err != nil {
 			hp.log.Warn("calls under way are cut", "error", err)
 			if hp.builtin != nil {
@@ -293,12 +315,30 @@ func (h *Host) failed(in *instance) {
 		return // it never came into use, or another has taken over
 	}
 	hp.lastErr = in.err.Error()
+	hp.dropAddedLocked(in)
 	switch hp.state {
 	case shared.StateActive:
-		hp.state = shared.StateFailed
-		hp.log.Error("helper is gone", "pid", in.end.PID(), "error", in.err)
-		h.publish(Event{Type: EventFailed, Helper: hp.name, Incarnation: in.number, Cause: shared.CauseCrash, Message: hp.lastErr})
+		h.failLocked(in)
 	case shared.StatePrimed:
 		hp.log.Error("primed helper is gone", "pid", in.end.PID(), "error", in.err)
 	}
+}
+
+// failLocked notes that the instance of an active helper is dead.
+func (h *Host) failLocked(in *instance) {
+	hp := in.helper
+	hp.state, hp.lastErr = shared.StateFailed, in.err.Error()
+	hp.log.Error("helper is gone", "pid", in.end.PID(), "error", in.err)
+	h.publish(hp.failedEventLocked(in))
+}
+
+// dropAddedLocked takes away the hooks that an incarnation has added to those that it declared: they end with it.
+func (hp *helper) dropAddedLocked(in *instance) {
+	added := func(info shared.HookInfo) bool {
+		return !slices.ContainsFunc(in.face.info.Hooks, func(x shared.HookInfo) bool { return sameHook(x, info) })
+	}
+	hp.dropHooksLocked(func(b binding) bool {
+		return added(shared.HookInfo{Point: b.head.Point(), Index: b.hook.Index, UData: b.hook.UData})
+	})
+	in.hooks = slices.DeleteFunc(slices.Clone(in.hooks), added)
 }

@@ -157,7 +157,7 @@ func (v *Vnet) Close(ctx context.Context) error {
 		}
 		return 1
 	})
-	if v.name != "" {
+	if v.name != "" && !v.closed {
 		delete(h.vnets, v.name)
 		v.closed = true
 	}

@@ -13,11 +13,13 @@ const (
 	MaxSlots      = 64 << 20
 	MaxHooks      = 256 // hooks of one helper
 	MaxClasses    = 64
-	MaxRequires   = 10 // helpers that one helper may require, and whose data it may read
-	MaxDepth      = 6  // helpers that may require one another in a row
+	MaxRequires   = 10 // helpers that one helper may require, unless the host is configured otherwise
+	MaxDepth      = 6  // helpers that may require one another in a row, likewise
 	MaxProperties = 256
 	MaxSections   = 64
 	MaxFields     = 1024 // of the data schema
+
+	MaxModinfoRequires = 256 // helpers that one may say it requires, or reads from, whatever the host's limit
 
 	DefaultInflight = 4096 // calls of one helper that are queued or under way
 )

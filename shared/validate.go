@@ -148,8 +148,8 @@ func (m *Modinfo) validateCounts() error {
 	}{
 		{"classes", len(m.Classes), MaxClasses},
 		{"hooks", len(m.Hooks), MaxHooks},
-		{"requirements", len(m.Requires), MaxRequires},
-		{"helpers to read from", len(m.Reads), MaxRequires},
+		{"requirements", len(m.Requires), MaxModinfoRequires},
+		{"helpers to read from", len(m.Reads), MaxModinfoRequires},
 		{"properties", len(m.Properties), MaxProperties},
 		{"sections", len(m.Sections), MaxSections},
 		{"fields in the data schema", len(m.OSD.Schema), MaxFields},

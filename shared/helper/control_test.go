@@ -322,6 +322,10 @@ func TestK5_HooksComeAndGoWhileTheHelperRuns(t *testing.T) {
 		t.Errorf("%v, %v", m, err)
 	}
 	call.Seq = 2
+	if r := p.exchange(call)[0]; r.Code != shared.CodeOK {
+		t.Errorf("a call that passed the point before: %+v", r)
+	}
+	call.Seq, call.Hook = 3, refused.GetAddHook().GetHook().GetIndex()
 	want(t, p.exchange(call)[0], shared.CodeNotExist, nil)
 	if err := remove(); !errors.Is(err, shared.ErrNotExist) {
 		t.Errorf("removed twice: %v, want ErrNotExist", err)

@@ -9,15 +9,20 @@ import (
 	"github.com/khelp/khelp/shared"
 )
 
-// hookTable finds a hook by the index that stands in calls. Reading is one atomic load; indices are never used twice.
+// hookTable finds a hook by the index that stands in calls. Reading is one atomic load; indices are never used twice. A hook that has been
+// removed is found for a while, for the calls that were under way or queued at the host: until keptHooks others have been removed.
 type hookTable struct {
-	mu      sync.Mutex // serialises changes
+	mu      sync.Mutex // serialises changes, and protects the following field
+	removed []*hookEntry
 	entries atomic.Pointer[[]*hookEntry]
 }
 
+// keptHooks is how many hooks are kept that have been removed.
+const keptHooks = shared.MaxHooks
+
 func (t *hookTable) init(entries []*hookEntry) { t.entries.Store(&entries) }
 
-// find returns the hook, or nil for an index that has none.
+// find returns the hook, perhaps one that has been removed, or nil for an index that has none.
 func (t *hookTable) find(index uint32) *hookEntry {
 	entries := *t.entries.Load()
 	if int64(index) >= int64(len(entries)) {
@@ -33,7 +38,7 @@ func (t *hookTable) add(e *hookEntry) error {
 	entries := slices.Clone(*t.entries.Load())
 	live := 0
 	for _, other := range entries {
-		if other == nil {
+		if other == nil || slices.Contains(t.removed, other) {
 			continue
 		}
 		live++
@@ -52,21 +57,40 @@ func (t *hookTable) add(e *hookEntry) error {
 
 // lookup returns the hook on a point with the given user data, or nil.
 func (t *hookTable) lookup(point shared.HookPoint, udata []byte) *hookEntry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for _, e := range *t.entries.Load() {
-		if e != nil && e.info.Point == point && bytes.Equal(e.info.UData, udata) {
+		if e != nil && e.info.Point == point && bytes.Equal(e.info.UData, udata) && !slices.Contains(t.removed, e) {
 			return e
 		}
 	}
 	return nil
 }
 
-// remove takes a hook out; calls that come for it later find nothing.
+// remove takes a hook out. Calls that were sent for it before still find it.
 func (t *hookTable) remove(e *hookEntry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	entries := slices.Clone(*t.entries.Load())
-	if int(e.info.Index) < len(entries) && entries[e.info.Index] == e {
-		entries[e.info.Index] = nil
+	if slices.Contains(t.removed, e) {
+		return
 	}
+	t.removed = append(t.removed, e)
+	if len(t.removed) <= keptHooks {
+		return
+	}
+	t.clearLocked(t.removed[0].info.Index)
+	t.removed = slices.Delete(t.removed, 0, 1)
+}
+
+// forget takes a hook out that the host has never had: nothing was sent for it that counts.
+func (t *hookTable) forget(e *hookEntry) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.clearLocked(e.info.Index)
+}
+
+func (t *hookTable) clearLocked(index uint32) {
+	entries := slices.Clone(*t.entries.Load())
+	entries[index] = nil
 	t.entries.Store(&entries)
 }

@@ -101,23 +101,23 @@ func (h *Host) addHook(ctx context.Context, e *hookEntry) error {
 		Point: string(e.info.Point), Index: e.info.Index, Udata: e.info.UData, MaySleep: e.info.MaySleep,
 	}}}}, func(late *wire.Answer) { h.withdraw(e, late) })
 	if err != nil && !unanswered(err) {
-		h.prog.hooks.remove(e)
+		h.prog.hooks.forget(e)
 	}
 	return err
 }
 
-// withdraw takes a hook out again whose addition the host has answered too late: the author was told that it failed. Until the host has
-// answered that too, the hook runs if it is called.
+// withdraw takes a hook out again whose addition the host has answered too late: the author was told that it failed. What
+// passes its point until then is served.
 func (h *Host) withdraw(e *hookEntry, late *wire.Answer) {
 	if late.GetStatus().GetCode() != wire.Code_CODE_OK {
-		h.prog.hooks.remove(e)
+		h.prog.hooks.forget(e)
 		return
 	}
 	h.control.tell(removeRequest(e), func(*wire.Answer) { h.prog.hooks.remove(e) })
 }
 
 // RemoveHook removes the hook with this user data (nil for none) from a point: one of Hooks, of Extra or one that AddHook added. None
-// is ErrNotExist. A hook may remove itself. A call that is on its way meanwhile finds no function and fails. (khelp_remove_hhook)
+// is ErrNotExist. A hook may remove itself. Its function may still be called, for what passed the point before. (khelp_remove_hhook)
 func (h *Host) RemoveHook(ctx context.Context, point shared.HookPoint, udata []byte) error {
 	e := h.prog.hooks.lookup(point, udata)
 	if e == nil {
