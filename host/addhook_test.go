@@ -230,7 +230,8 @@ func TestK5_TheHostLooksToo(t *testing.T) {
 func TestK5_GoneAfterACrash(t *testing.T) {
 	var c *changing
 	c = newChanging(t, func(context.Context, *helper.Host) error { return c.add("p.init", "") })
-	declared, init, later := head(t, c.Host, "p.declared", hhook.Options{Kind: hhook.Filter}), head(t, c.Host, "p.init", hhook.Options{}), head(t, c.Host, "p.later", hhook.Options{})
+	declared := head(t, c.Host, "p.declared", hhook.Options{Kind: hhook.Filter})
+	init, later := head(t, c.Host, "p.init", hhook.Options{}), head(t, c.Host, "p.later", hhook.Options{})
 	c.must(c.load("changing"))
 	c.must(c.add("p.later", ""))
 	if _, err := later.Run(t.Context(), nil, nil); err != nil {

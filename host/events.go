@@ -75,8 +75,8 @@ func (l *eventLog) close() { l.feed.Close() }
 type Subscription struct{ sub *feed.Subscription[Event] }
 
 // Subscribe returns a subscription that first delivers the present state, as the events that it would have come from (loaded for each
-// helper that is active, and so on), and then what happens, with no gap and nothing twice between the two: module_register_callbacks. A subscriber that reads too slowly loses the oldest
-// events and is told so by one of type lost; it slows nobody.
+// helper that is active, and so on), and then what happens, with no gap and nothing twice between the two: module_register_callbacks. A
+// subscriber that reads too slowly loses the oldest events and is told so by one of type lost; it slows nobody.
 func (h *Host) Subscribe() *Subscription {
 	h.mu.Lock()
 	defer h.mu.Unlock()

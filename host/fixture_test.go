@@ -1,9 +1,11 @@
 package host_test
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/khelp/khelp/host"
@@ -185,6 +187,24 @@ func (f *fixture) said(typ host.EventType) string {
 		}
 	}
 	return message
+}
+
+// logBuffer is a log that tests may look at while it is written.
+type logBuffer struct {
+	mu  sync.Mutex // protects the following field
+	buf bytes.Buffer
+}
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
 }
 
 // inBackground calls a function and returns where its error comes.

@@ -29,8 +29,9 @@ type hostile struct {
 	// reply returns the frames with which a call is answered, each sent as it is. Nil: the call is answered in order.
 	reply func(c *wire.CallView) [][]byte
 	// run serves the Run stream. Nil: by reply.
-	run func(stream grpc.BidiStreamingServer[wire.CallFrame, wire.ReplyFrame]) error
-	end error // if set, the run stream ends with it at the first call
+	run       func(stream grpc.BidiStreamingServer[wire.CallFrame, wire.ReplyFrame]) error
+	end       error  // if set, the run stream ends with it at the first call
+	described func() // called before it describes itself; nil: nothing
 	// control answers a request of the host. Nil: with success.
 	control  func(req *wire.ControlToHelper) *wire.Answer
 	requests chan *wire.ControlToHost // sent to the host; nil: none
@@ -48,6 +49,9 @@ func hostileInfo() *wire.Modinfo {
 }
 
 func (s *hostile) Describe(context.Context, *wire.DescribeRequest) (*wire.Modinfo, error) {
+	if s.described != nil {
+		s.described()
+	}
 	return s.info, nil
 }
 

@@ -37,6 +37,32 @@ func TestL5_AlsoWhileItStarts(t *testing.T) {
 	}
 }
 
+// So it is while it is being primed; when that is done, a load claims it.
+func TestL5_AlsoWhileItIsPrimed(t *testing.T) {
+	f := newFixture(t, host.Config{})
+	began, release := make(chan struct{}), make(chan struct{})
+	f.putRaw("boot", func(*wire.Modinfo) {})
+	f.raw["boot"].described = func() { close(began); <-release }
+	f.put("user", "boot")
+	f.configure("boot", "user")
+	primed := inBackground(func() error {
+		for _, e := range f.Prime(context.Background(), specsOf("boot")) {
+			return e
+		}
+		return nil
+	})
+	hosttest.Await(t, "Describe", began)
+	wantErr(t, f.load("boot"), shared.ErrExist, `"boot" is being loaded already`)
+	wantErr(t, f.unload("boot"), shared.ErrBusy, "boot is starting")
+	user := inBackground(func() error { return f.load("user") })
+	f.await("boot=starting user=starting")
+	close(release)
+	f.must(hosttest.Await(t, "Prime", primed))
+	f.must(hosttest.Await(t, "user", user))
+	f.want("boot=active user=active")
+	wantErr(t, f.load("boot"), shared.ErrExist, "loaded already")
+}
+
 // A helper that has failed is in nobody's way as a requirement, nor as a name: it says what it is.
 func TestL5_AlsoWhenItHasFailed(t *testing.T) {
 	f := newFixture(t, host.Config{})
@@ -142,7 +168,10 @@ func TestL6_Constraints(t *testing.T) {
 		says, registered string
 	}{
 		{name: "met", modinfo: "~> 1.2", spec: ">= 1.4, < 2", registered: "vegas=active ertt=active"},
-		{name: "not met by the helper's", modinfo: "~> 2.0", want: shared.ErrIncompatible, says: `vegas requires ertt: ertt has version 1.4.0, "~> 2.0" is asked for`},
+		{
+			name: "not met by the helper's", modinfo: "~> 2.0",
+			want: shared.ErrIncompatible, says: `vegas requires ertt: ertt has version 1.4.0, "~> 2.0" is asked for`,
+		},
 		{name: "not met by the operator's", modinfo: "~> 1.2", spec: "< 1.4", want: shared.ErrIncompatible, says: `"< 1.4" is asked for`},
 		{name: "not met by what is there", modinfo: "~> 2.0", there: true, want: shared.ErrIncompatible, says: "1.4.0", registered: "ertt=active"},
 		{name: "no constraint", spec: "one point two", want: shared.ErrInvalid, says: `version constraint "one point two"`},

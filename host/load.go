@@ -27,7 +27,8 @@ type LoadOptions struct {
 
 // Load starts a helper, asks what it is, loads what it requires, initialises it and binds its hooks: modctl(MODCTL_LOAD) and
 // khelp_register_helper. A name is looked up among the builtins, then among the boot helpers that are primed, then on the helper path; a
-// command with a slash is taken as it is, whatever name its file has. It returns when the helper is active, or with nothing left behind, what it required included.
+// command with a slash is taken as it is, whatever name its file has. It returns when the helper is active, or with nothing left behind,
+// what it required included.
 //
 // Errors: ErrExist if a helper of that name is loaded; ErrNotExist if there is no such file, class or required point, and for what a
 // builtin requires that is none; ErrNoExec if it is no helper; ErrPermission for a wrong checksum, a builtin that is disabled, and a
@@ -96,118 +97,6 @@ func (h *Host) load(ctx context.Context, spec shared.HelperSpec, l *loading) (*h
 		return nil, err
 	}
 	return hp, h.bring(ctx, hp, l)
-}
-
-// enter finds out who is meant by a spec and enters a load of it: from then on the name is taken. It waits for one that is just leaving.
-// What it returns must go on with bring.
-func (h *Host) enter(ctx context.Context, spec shared.HelperSpec, l *loading) (*helper, error) {
-	f := &face{spec: spec, overrides: l.properties, force: l.force, narrowed: l.classes}
-	l.guessed = spec.Name == ""
-	f.spec.Name = nameOf(&spec)
-	for {
-		hp, leaving, err := h.tryEnter(f, l)
-		switch {
-		case leaving != nil:
-			if _, err := h.await(ctx, l.parent, leaving); err != nil {
-				return nil, err
-			}
-		case l.guessed && errors.Is(err, shared.ErrExist):
-			// Somebody has the file's name, which may not be the helper's.
-			info, wrong := h.Describe(ctx, spec)
-			if wrong != nil {
-				return nil, wrong
-			}
-			f.spec.Name, l.guessed = info.Name, false
-		default:
-			return hp, err
-		}
-	}
-}
-
-// tryEnter is enter but for the waiting: it returns whom to wait for.
-func (h *Host) tryEnter(f *face, l *loading) (hp, leaving *helper, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return nil, nil, errClosed()
-	}
-	hp = h.findLocked(f.spec.Name)
-	switch {
-	case hp == nil:
-		hp = h.newcomerLocked(f, l)
-	case hp.state == shared.StateDraining && hp.op != nil:
-		return nil, hp, nil
-	case hp.op != nil || !hp.claimableLocked(f, l):
-		return nil, nil, hp.occupiedLocked(f, l)
-	}
-	if err := h.dependLocked(l.parent, hp); err != nil { // one that is primed may have asked for what asks for it now
-		return nil, nil, err
-	}
-	if hp.state != shared.StateStarting {
-		l.claimed = hp.state
-		hp.claimLocked(f)
-	}
-	hp.beginLocked(l.depth)
-	return hp, nil, nil
-}
-
-// newcomerLocked puts a helper into the registry.
-func (h *Host) newcomerLocked(f *face, l *loading) *helper {
-	source := shared.SourceFilesys
-	if f.spec.Load == shared.LoadBoot {
-		source = shared.SourceBoot
-	}
-	b := h.offered[f.spec.Name]
-	if b != nil && l.dial == nil && len(f.spec.Command) == 0 {
-		source = shared.SourceBuiltin
-	} else {
-		b = nil
-	}
-	hp := h.newHelper(f, source)
-	hp.builtin = b
-	h.nextID++
-	hp.id = h.nextID
-	h.helpers = append(h.helpers, hp)
-	return hp
-}
-
-// claimableLocked reports whether a load is of a primed helper, or of a disabled builtin, and not of something else by that name.
-func (hp *helper) claimableLocked(f *face, l *loading) bool {
-	command := f.spec.Command
-	if l.dial != nil || l.guessed || len(command) > 0 && !slices.Equal(command, hp.face.Load().spec.Command) {
-		return false
-	}
-	return hp.state == shared.StatePrimed && !l.priming || hp.state == shared.StateDisabled && l.force
-}
-
-// claimLocked makes a primed helper, or a disabled builtin, one that is being loaded. What the configuration says of a primed one stays.
-func (hp *helper) claimLocked(f *face) {
-	claimed := *hp.face.Load()
-	claimed.force = claimed.force || f.force
-	claimed.narrowed = f.narrowed
-	if len(f.overrides) > 0 {
-		claimed.overrides = f.overrides
-	}
-	hp.face.Store(&claimed)
-	hp.state = shared.StateStarting
-}
-
-// occupiedLocked says why a name that is taken cannot be loaded.
-func (hp *helper) occupiedLocked(f *face, l *loading) error {
-	switch {
-	case hp.op == nil && hp.state == shared.StatePrimed:
-		return shared.ErrExist.Errorf("helper %q is primed already, from where it is configured to be", hp.name)
-	case hp.state == shared.StateDisabled && (l.force || len(f.spec.Command) > 0):
-		return shared.ErrExist.Errorf("there is a builtin %q, which is disabled", hp.name)
-	case hp.state == shared.StateDisabled:
-		return shared.ErrPermission.Errorf("builtin %q is disabled: only a forced load brings it back", hp.name)
-	case hp.state == shared.StateFailed:
-		return shared.ErrExist.Errorf("helper %q is loaded already, but it has failed: unload it first (%s)", hp.name, hp.lastErr)
-	case hp.state == shared.StateStarting || hp.state == shared.StatePrimed:
-		return shared.ErrExist.Errorf("helper %q is being loaded already", hp.name)
-	default:
-		return shared.ErrExist.Errorf("helper %q is loaded already", hp.name)
-	}
 }
 
 // bring loads a helper that enter has entered, and ends that operation.
@@ -280,25 +169,6 @@ func (in *instance) giveUp(err error) error {
 	err = in.why(err)
 	in.abort()
 	return err
-}
-
-// unenterLocked undoes enter.
-func (h *Host) unenterLocked(hp *helper, l *loading) {
-	if l.claimed != shared.StateDisabled {
-		h.withdrawLocked(hp)
-		return
-	}
-	hp.state = shared.StateDisabled
-	hp.unrequireLocked()
-}
-
-// withdrawLocked takes a helper out of the registry, with all it held.
-func (h *Host) withdrawLocked(hp *helper) {
-	h.helpers = slices.DeleteFunc(h.helpers, func(x *helper) bool { return x == hp })
-	hp.unrequireLocked()
-	if in := hp.inst.Load(); in != nil {
-		h.endHoldsLocked(in)
-	}
 }
 
 // rollBack unloads what a load has brought that came to nothing, the last first, unless somebody else needs it by now, or it would have

@@ -60,17 +60,19 @@ func TestL15_Generation(t *testing.T) {
 	step("init", 1, func() error { f.initClass(""); return nil })
 }
 
-// follow plays what a subscriber gets until it knows that no more comes, and checks that each event fits what it has heard before.
-func follow(t *testing.T, s *host.Subscription) {
+// follow plays the first n things that a subscriber hears, and checks that each fits what it has heard before. It reports whether more
+// may come.
+func follow(t *testing.T, s *host.Subscription, n int) bool {
+	defer s.Close()
 	there := map[string]host.EventType{}
-	for {
+	for range n {
 		e, err := s.Next(context.Background())
 		if errors.Is(err, shared.ErrClosed) {
-			return
+			return false
 		}
 		if err != nil {
 			t.Error(err)
-			return
+			return false
 		}
 		before := there[e.Helper]
 		ok := true
@@ -83,13 +85,14 @@ func follow(t *testing.T, s *host.Subscription) {
 			ok = before == host.EventLoaded || before == host.EventReplaced
 		case host.EventLost:
 			t.Error("events were lost")
-			return
+			return false
 		}
 		if !ok {
 			t.Errorf("%s %s after %q", e.Helper, e.Type, before)
 		}
 		there[e.Helper] = e.Type
 	}
+	return true
 }
 
 // Subscribers come while helpers come and go, are refused their leave, die and are replaced: they hear of each thing once.
@@ -109,7 +112,7 @@ func TestL19_UnderConcurrentLoads(t *testing.T) {
 		}
 		hosttest.Put(f.path, hp)
 		changing.Go(func() {
-			for round := range 20 {
+			for round := range 12 {
 				f.must(f.load(name))
 				stays.Store(true)
 				wantErr(t, f.unload(name), shared.ErrBusy, "not yet")
@@ -125,20 +128,13 @@ func TestL19_UnderConcurrentLoads(t *testing.T) {
 			}
 		})
 	}
-	stop := make(chan struct{})
-	following.Go(func() {
-		for range 100 { // each from another moment on
-			s := f.Subscribe()
-			following.Go(func() { follow(t, s) })
-			select {
-			case <-stop:
-				return
-			case <-time.After(time.Millisecond):
+	for n := range 8 { // each comes again and again, and stays for a while
+		following.Go(func() {
+			for follow(t, f.Subscribe(), 6+n) {
 			}
-		}
-	})
+		})
+	}
 	changing.Wait()
-	close(stop)
 	f.must(f.Shutdown(ctx))
 	following.Wait()
 }

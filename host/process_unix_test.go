@@ -67,24 +67,6 @@ type workplace struct {
 	log     *logBuffer
 }
 
-// logBuffer is a log that tests may look at while it is written.
-type logBuffer struct {
-	mu  sync.Mutex // protects the following field
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
 func newWorkplace(t testing.TB, spec shared.HelperSpec) *workplace {
 	t.Helper()
 	testkit.CheckLeaks(t)

@@ -49,6 +49,37 @@ func TestL8_ACrashLetsNobodyGo(t *testing.T) {
 	f.must(f.unload("ertt"))
 }
 
+// What Init and Fini say is heard.
+func TestL9_InitAndFini(t *testing.T) {
+	h := hosttest.New(t, host.Config{})
+	in := head(t, h, "tcp.est_in", hhook.Options{})
+	hp := counting()
+	hp.Init = func(context.Context, *helper.Host) error { return shared.ErrPermission.Errorf("no licence") }
+	err := h.Load(t.Context(), shared.HelperSpec{Name: hp.Name}, host.LoadOptions{Dial: hosttest.Serve(t, hp)})
+	wantErr(t, err, shared.ErrPermission, "Init: no licence")
+	if in.Enabled() {
+		t.Error("hooks of a helper whose Init failed")
+	}
+
+	refuse := true
+	hp = counting()
+	hp.Fini = func(context.Context) error {
+		if refuse {
+			return errors.New("still writing")
+		}
+		return nil
+	}
+	hosttest.Load(t, h, hp, shared.HelperSpec{})
+	wantErr(t, h.Unload(t.Context(), hp.Name, host.UnloadOptions{}), shared.ErrBusy, "still writing")
+	if st, err := h.Stat(t.Context(), hp.Name); err != nil || st.Helpers[0].State != shared.StateActive || !in.Enabled() {
+		t.Errorf("after the refusal: %+v, %v, enabled %v", st, err, in.Enabled())
+	}
+	refuse = false
+	if err := h.Unload(t.Context(), hp.Name, host.UnloadOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // A helper that refuses to finish is back in its old places.
 func TestL9_OldPlaces(t *testing.T) {
 	f := newFixture(t, host.Config{})
