@@ -88,4 +88,3 @@ func (j *journal) String() string {
 func (j *journal) logger() hclog.Logger {
 	return hclog.New(&hclog.LoggerOptions{Output: j, Level: hclog.Trace, DisableTime: true})
 }
-

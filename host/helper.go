@@ -39,8 +39,8 @@ type helper struct {
 	bindings []binding
 	drains   []func(context.Context) error // wait for the runs that had the hooks when it began to leave
 	aside    int                           // the era of the stand-ins that have taken the hooks' places while it leaves; 0: none
-	gone     []*hhook.Hook // whose heads are gone, the last few
-	past     hhook.Counts  // of those before
+	gone     []*hhook.Hook                 // whose heads are gone, the last few
+	past     hhook.Counts                  // of those before
 
 	references
 	lifetime
