@@ -2,13 +2,11 @@ package launch
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 
+	"github.com/khelp/khelp/host/internal/filesum"
 	"github.com/khelp/khelp/shared"
 )
 
@@ -45,7 +43,7 @@ func openImage(ctx context.Context, path, want string) (*image, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	img := &image{path: path, file: file, cancel: cancel, hashed: make(chan struct{})}
-	go img.hash(ctx)
+	go img.hash(ctx, want != "")
 	if want == "" {
 		return img, nil
 	}
@@ -70,25 +68,16 @@ func Sum(path string) (string, error) {
 	return img.sum(context.Background())
 }
 
-// hash computes the sum and ends early when ctx does.
-func (img *image) hash(ctx context.Context) {
+// hash takes the sum and ends early when ctx does. A sum that is demanded is that of what is read now.
+func (img *image) hash(ctx context.Context, demanded bool) {
 	defer close(img.hashed)
-	h := sha256.New()
-	buf := make([]byte, 128<<10)
-	for {
-		if img.err = ctx.Err(); img.err != nil {
-			return
-		}
-		n, err := img.file.Read(buf)
-		h.Write(buf[:n])
-		if errors.Is(err, io.EOF) {
-			img.digest = hex.EncodeToString(h.Sum(nil))
-			return
-		}
-		if err != nil {
-			img.err = fail(ReasonExec, wrapErrno(err, "taking the sum of the helper's file"))
-			return
-		}
+	if demanded {
+		img.digest, img.err = filesum.Read(ctx, img.file)
+	} else {
+		img.digest, img.err = filesum.Of(ctx, img.file)
+	}
+	if img.err != nil && ctx.Err() == nil {
+		img.err = fail(ReasonExec, wrapErrno(img.err, "taking the sum of the helper's file"))
 	}
 }
 

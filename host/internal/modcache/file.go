@@ -1,14 +1,14 @@
 package modcache
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
+	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/khelp/khelp/host/internal/filesum"
 )
 
 // file is one file that a command names, as it was once.
@@ -64,8 +64,8 @@ func hash(path string, program bool) (file, error) {
 	if err != nil || before.Size > maxScript && !program {
 		return before, err
 	}
-	sum := sha256.New()
-	if _, err := io.Copy(sum, r); err != nil {
+	sum, err := filesum.Of(context.Background(), r)
+	if err != nil {
 		return file{}, err
 	}
 	after, err := openIdentity(path, r)
@@ -75,7 +75,7 @@ func hash(path string, program bool) (file, error) {
 	if after != before {
 		return file{}, errors.New("the file changes")
 	}
-	after.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	after.SHA256 = sum
 	return after, nil
 }
 
