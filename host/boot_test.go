@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
@@ -105,6 +106,33 @@ func TestL12_ClassByClass(t *testing.T) {
 	for _, name := range []string{"vegas", "base", "lonely", "follower"} {
 		if n := f.path.Starts(name); n != 1 {
 			t.Errorf("%s was started %d times", name, n)
+		}
+	}
+}
+
+// The end of the boot takes nobody away who is claimed at that moment.
+func TestL12_ClaimedAtTheEnd(t *testing.T) {
+	const n = 60
+	f := newFixture(t, host.Config{})
+	var names []string
+	for i := range n {
+		names = append(names, fmt.Sprintf("h%d", i))
+		f.put(names[i])
+	}
+	f.prime(names...)
+	var both sync.WaitGroup
+	both.Go(func() { f.EndBoot(context.Background()) })
+	both.Go(func() {
+		for _, name := range slices.Backward(names) {
+			if err := f.load(name); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	both.Wait()
+	for _, name := range names {
+		if st := f.helper(name); st.State != shared.StateActive {
+			t.Errorf("%s is %s", name, st.State)
 		}
 	}
 }

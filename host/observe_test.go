@@ -12,6 +12,7 @@ import (
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/hosttest"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/helper"
 )
@@ -169,9 +170,11 @@ func TestL19_PresentState(t *testing.T) {
 
 	s := f.Subscribe()
 	defer s.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), testkit.Patience)
+	defer cancel()
 	heard := func(want string) {
 		t.Helper()
-		e, err := s.Next(t.Context())
+		e, err := s.Next(ctx)
 		if got := string(e.Type) + " " + e.Helper; err != nil || got != want {
 			t.Errorf("heard %s, %v; want %s", got, err, want)
 		}
