@@ -21,7 +21,7 @@ const (
 	EventDisabled   EventType = "disabled" // a builtin was taken out
 	EventFailed     EventType = "failed"   // an active helper has died
 	EventReplaced   EventType = "replaced" // another incarnation has taken over
-	EventRefused    EventType = "refused"  // a request of a helper, or of a peer, was not permitted
+	EventRefused    EventType = "refused"  // a request of a helper was not permitted; those of peers are logged only, for anybody could flood the history with them
 	EventLeaked     EventType = "leaked"   // a head was left in a vnet that was closed
 	EventLost       EventType = "lost"     // the subscriber was too slow; the message says how many it has missed
 )
