@@ -92,20 +92,25 @@ func hooksOf(bindings []binding) hooksByHead {
 	return hooks
 }
 
-// disarmLocked notes that a helper's own hooks have taken the places of its stand-ins. Whoever has had it loaded, that is what those who
-// wait for a load wait for; and a load that could not begin yet is not to come after the helper has left again.
-func (h *Host) disarmLocked(hp *helper) {
+// disarmLocked notes that a helper's own hooks have taken the places of its stand-ins.
+func (h *Host) disarmLocked(name string) {
+	if d := h.demands[name]; d != nil {
+		d.armed = false
+		d.forgive()
+	}
+}
+
+// arrivedLocked tells those who wait for a load that the helper is there, whoever had it loaded. A load for them that could not begin yet
+// is not to come after the helper has left again.
+func (h *Host) arrivedLocked(hp *helper) {
 	d := h.demands[hp.name]
-	if d == nil {
+	if d == nil || d.loading == nil {
 		return
 	}
-	d.armed = false
-	d.forgive()
-	if l := d.loading; l != nil {
-		d.loading, l.helper = nil, hp
-		close(l.done)
-		l.cancel()
-	}
+	l := d.loading
+	d.loading, l.helper = nil, hp
+	close(l.done)
+	l.cancel()
 }
 
 // stepAsideLocked puts stand-ins into the places of the hooks of a helper that begins to leave and is loaded on demand, so that from then
@@ -153,7 +158,8 @@ func (hp *helper) stepInLocked() {
 	})
 	hp.succeededLocked(next)
 	hp.aside = 0
-	hp.host.disarmLocked(hp)
+	hp.host.disarmLocked(hp.name)
+	hp.host.arrivedLocked(hp)
 }
 
 // forgive has a load tried again at once.
@@ -310,7 +316,7 @@ func (d *demand) run(ctx context.Context, spec shared.HelperSpec, l *demandLoad)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if d.loading != l {
-		return // disarmLocked has told them
+		return // arrivedLocked has told them
 	}
 	d.loading, l.helper, l.err = nil, hp, err
 	if err != nil {
