@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/khelp/khelp/host/hhook"
@@ -92,20 +93,25 @@ func hooksOf(bindings []binding) hooksByHead {
 	return hooks
 }
 
-// disarmLocked notes that a helper's own hooks have taken the places of its stand-ins. Whoever has had it loaded, that is what those who
-// wait for a load wait for; and a load that could not begin yet is not to come after the helper has left again.
-func (h *Host) disarmLocked(hp *helper) {
+// disarmLocked notes that a helper's own hooks have taken the places of its stand-ins.
+func (h *Host) disarmLocked(name string) {
+	if d := h.demands[name]; d != nil {
+		d.armed = false
+		d.forgive()
+	}
+}
+
+// arrivedLocked tells those who wait for a load that the helper is there, whoever had it loaded. A load for them that could not begin yet
+// is not to come after the helper has left again.
+func (h *Host) arrivedLocked(hp *helper) {
 	d := h.demands[hp.name]
-	if d == nil {
+	if d == nil || d.loading == nil {
 		return
 	}
-	d.armed = false
-	d.forgive()
-	if l := d.loading; l != nil {
-		d.loading, l.helper = nil, hp
-		close(l.done)
-		l.cancel()
-	}
+	l := d.loading
+	d.loading, l.helper = nil, hp
+	close(l.done)
+	l.cancel()
 }
 
 // stepAsideLocked puts stand-ins into the places of the hooks of a helper that begins to leave and is loaded on demand, so that from then
@@ -153,7 +159,8 @@ func (hp *helper) stepInLocked() {
 	})
 	hp.succeededLocked(next)
 	hp.aside = 0
-	hp.host.disarmLocked(hp)
+	hp.host.disarmLocked(hp.name)
+	hp.host.arrivedLocked(hp)
 }
 
 // forgive has a load tried again at once.
@@ -310,7 +317,7 @@ func (d *demand) run(ctx context.Context, spec shared.HelperSpec, l *demandLoad)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if d.loading != l {
-		return // disarmLocked has told them
+		return // arrivedLocked has told them
 	}
 	d.loading, l.helper, l.err = nil, hp, err
 	if err != nil {
@@ -414,27 +421,63 @@ func sameFunction(a hhook.HookConfig, b shared.HookInfo) bool {
 	return a.Index == b.Index && string(a.UData) == string(b.UData)
 }
 
-// awaitDemands loads whom an object demands, side by side, and adds those to failed that the object can do without. The error is that of
-// one that it cannot.
-func (h *Host) awaitDemands(ctx context.Context, demanded []*demand, deadline time.Time, failed map[string]bool) error {
-	for _, d := range demanded {
-		_, _, _ = d.begin(noEra) // what it comes to is asked below
-	}
-	for _, d := range demanded {
-		if _, cause, err := d.load(ctx, deadline, noEra); err != nil && !errors.Is(err, errDelisted) {
-			b := d.stillborn(cause, err)
-			if err := b.verdict(); err != nil {
-				return err
+// demandWait is the wait of an object for those whom it demands.
+type demandWait struct {
+	host     *Host
+	deadline time.Time
+	failed   map[string]bool // whom the object can do without
+	held     []*helper       // who was there before the others, and is not to leave meanwhile; protected by host.mu
+}
+
+// await loads some, side by side. The error is that of one that the object cannot do without.
+func (w *demandWait) await(ctx context.Context, demanded []*demand) error {
+	failed := make([]*birth, len(demanded)) // nil: it is there
+	var wg sync.WaitGroup
+	for i, d := range demanded {
+		wg.Go(func() {
+			hp, cause, err := d.load(ctx, w.deadline, noEra)
+			switch {
+			case err == nil:
+				w.hold(hp)
+			case !errors.Is(err, errDelisted):
+				failed[i] = d.stillborn(cause, err)
 			}
-			failed[d.name] = true
-			h.log.Debug("an object is not followed", "helper", d.name, "cause", cause, "error", err)
+		})
+	}
+	wg.Wait()
+	for _, b := range failed {
+		if b == nil {
+			continue
 		}
+		if err := b.verdict(); err != nil {
+			return err
+		}
+		w.failed[b.name] = true
+		w.host.log.Debug("an object is not followed", "helper", b.name, "cause", b.out.Cause, "error", b.out.Err)
 	}
 	return nil
 }
 
+// hold takes a reference of the object in the making.
+func (w *demandWait) hold(hp *helper) {
+	w.host.mu.Lock()
+	defer w.host.mu.Unlock()
+	if hp.bound {
+		hp.objects++
+		w.held = append(w.held, hp)
+	}
+}
+
+func (w *demandWait) end() {
+	w.host.mu.Lock()
+	defer w.host.mu.Unlock()
+	for _, hp := range w.held {
+		hp.dropObjectLocked()
+	}
+}
+
 // stillborn is the part in the making of an object of a helper that could not be loaded.
-func (d *demand) stillborn(cause shared.Cause, err error) birth {
+func (d *demand) stillborn(cause shared.Cause, err error) *birth {
 	h := d.host
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -445,7 +488,7 @@ func (d *demand) stillborn(cause shared.Cause, err error) birth {
 			kind = hhook.Filter
 		}
 	})
-	return birth{
+	return &birth{
 		name: d.name, kind: kind, policy: d.face.policy(shared.HookSpec{}),
 		out: hhook.Failed(cause, err),
 	}

@@ -110,6 +110,9 @@ func (h *Host) bring(ctx context.Context, hp *helper, l *loading) error {
 	}
 	hp.endLocked()
 	h.independLocked(l.parent, hp)
+	if err == nil {
+		h.arrivedLocked(hp) // in the same breath, or an unload could come between
+	}
 	h.mu.Unlock()
 	if err != nil {
 		hp.log.Debug("load failed", "error", err)
@@ -264,6 +267,6 @@ func (h *Host) activeLocked(hp *helper, l *loading) {
 	hp.state, hp.lastErr = shared.StateActive, ""
 	h.generation++
 	hp.beginLifeLocked(l)
-	h.disarmLocked(hp)
+	h.disarmLocked(hp.name)
 	h.publish(hp.loadedEventLocked())
 }

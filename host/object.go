@@ -83,10 +83,11 @@ func (h *Host) claim(ctx context.Context, classes []shared.Class) ([]birth, erro
 	if len(demanded) == 0 || err != nil {
 		return births, err
 	}
-	deadline, failed := time.Now().Add(h.cfg.StartTimeout), map[string]bool{}
+	w := &demandWait{host: h, deadline: time.Now().Add(h.cfg.StartTimeout), failed: map[string]bool{}}
+	defer w.end()
 	for len(demanded) > 0 && err == nil {
-		if err = h.awaitDemands(ctx, demanded, deadline, failed); err == nil {
-			births, demanded, err = h.tryClaim(classes, failed) // under memory pressure one may have left again
+		if err = w.await(ctx, demanded); err == nil {
+			births, demanded, err = h.tryClaim(classes, w.failed) // under memory pressure one may have left again
 		}
 	}
 	return births, err
