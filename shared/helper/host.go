@@ -3,19 +3,15 @@ package helper
 import (
 	"context"
 	"reflect"
-	"sync"
-	"time"
 
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )
 
-// requestTimeout bounds a request to the host whose context has no deadline.
-const requestTimeout = 30 * time.Second
-
-// Host is a helper's way to ask things of its host. Init gets it, and it is good until the helper ends; after that its methods return
-// ErrClosed. It is safe for concurrent use. Its methods wait for the host, so hooks that use them must be marked MaySleep. A request
-// without a deadline of its own fails with ErrTimeout after 30 seconds; errors are the host's sentinels.
+// Host is a helper's way to ask things of its host. Init gets it, may use it at once, and it is good until the helper ends; after that
+// its methods return ErrClosed. It is safe for concurrent use. Its methods wait for the host, so hooks that use them must be marked
+// MaySleep. A request without a deadline of its own fails with ErrTimeout after 30 seconds; the host may still do what it did not answer
+// in time. Errors are the host's sentinels; a host that does not know a request answers ErrUnsupported.
 type Host struct {
 	prog        *program
 	id          shared.HelperID
@@ -42,8 +38,11 @@ func (h *Host) GetID(ctx context.Context, name string) (shared.HelperID, error) 
 	return id, nil
 }
 
-// Load has the host load a helper that meets a requirement such as "ertt ~> 1.2". One that is active is ErrExist, one that the operator
-// does not let helpers load ErrPermission. (module_load)
+// Load has the host load a helper that meets a requirement such as "ertt ~> 1.2", with what it requires, and returns when it is active.
+// (module_load, as module_autoload confines it)
+//
+// Errors: ErrExist if it is active already, or is this helper; ErrPermission if the operator does not let helpers load it; ErrDeadlock if
+// it waits for this helper in turn; ErrTooManyLinks if this is too deep; otherwise why it could not be loaded.
 func (h *Host) Load(ctx context.Context, requirement string) error {
 	r, err := parseRequirement(requirement)
 	if err != nil {
@@ -55,20 +54,31 @@ func (h *Host) Load(ctx context.Context, requirement string) error {
 	return err
 }
 
-// Hold keeps a helper from being unloaded until Rele, or until this helper's process ends. (module_hold)
+// Unload has the host unload a helper that this one has had loaded with Load. (module_unload)
+//
+// Errors: ErrPermission if somebody else had it loaded; ErrBusy if it is this helper, or is held, or refuses; ErrNotExist if there is none
+// of that name.
+func (h *Host) Unload(ctx context.Context, name string) error {
+	_, err := h.control.ask(ctx, &wire.ControlToHost{Body: &wire.ControlToHost_Unload{Unload: &wire.UnloadRequest{Name: name}}})
+	return err
+}
+
+// Hold keeps a helper from being unloaded until Rele, or until this helper's process ends; it counts. One that is not active is
+// ErrNotExist, this helper itself ErrInvalid. (module_hold)
 func (h *Host) Hold(ctx context.Context, name string) error {
 	_, err := h.control.ask(ctx, &wire.ControlToHost{Body: &wire.ControlToHost_Hold{Hold: &wire.HoldRequest{Name: name}}})
 	return err
 }
 
-// Rele gives back one Hold. (module_rele)
+// Rele gives back one Hold of this process. One more than there were is ErrInvalid. (module_rele)
 func (h *Host) Rele(ctx context.Context, name string) error {
 	_, err := h.control.ask(ctx, &wire.ControlToHost{Body: &wire.ControlToHost_Rele{Rele: &wire.ReleRequest{Name: name}}})
 	return err
 }
 
-// AddHook adds a hook while the helper runs; it ends with the process, so Init must add it again. S must be the helper's. A function
-// with the same user data on the point is ErrExist. (khelp_add_hhook)
+// AddHook adds a hook while the helper runs; it ends with the process, so Init must add it again. One that Init adds is bound together
+// with those the helper declares, when Init has succeeded. S must be the helper's. A function with the same user data on the point is
+// ErrExist, one more than shared.MaxHooks ErrInvalid. One that the host answers too late is taken out again. (khelp_add_hhook)
 func AddHook[S any](ctx context.Context, h *Host, d HookDecl[S]) error {
 	if t := reflect.TypeFor[S](); t != h.prog.state.typ {
 		return shared.ErrInvalid.Errorf("the hook on %s works on %s, the helper's state is %s", d.Point, t, h.prog.state.typ)
@@ -87,105 +97,47 @@ func (h *Host) addHook(ctx context.Context, e *hookEntry) error {
 	if err := h.prog.hooks.add(e); err != nil {
 		return err
 	}
-	_, err := h.control.ask(ctx, &wire.ControlToHost{Body: &wire.ControlToHost_AddHook{AddHook: &wire.AddHookRequest{Hook: &wire.HookInfo{
+	_, err := h.control.askFor(ctx, &wire.ControlToHost{Body: &wire.ControlToHost_AddHook{AddHook: &wire.AddHookRequest{Hook: &wire.HookInfo{
 		Point: string(e.info.Point), Index: e.info.Index, Udata: e.info.UData, MaySleep: e.info.MaySleep,
-	}}}})
-	if err != nil {
+	}}}}, func(late *wire.Answer) { h.withdraw(e, late) })
+	if err != nil && !unanswered(err) {
 		h.prog.hooks.remove(e)
 	}
 	return err
 }
 
+// withdraw takes a hook out again whose addition the host has answered too late: the author was told that it failed. Until the host has
+// answered that too, the hook runs if it is called.
+func (h *Host) withdraw(e *hookEntry, late *wire.Answer) {
+	if late.GetStatus().GetCode() != wire.Code_CODE_OK {
+		h.prog.hooks.remove(e)
+		return
+	}
+	h.control.tell(removeRequest(e), func(*wire.Answer) { h.prog.hooks.remove(e) })
+}
+
 // RemoveHook removes the hook with this user data (nil for none) from a point: one of Hooks, of Extra or one that AddHook added. None
-// is ErrNotExist. (khelp_remove_hhook)
+// is ErrNotExist. A hook may remove itself. A call that is on its way meanwhile finds no function and fails. (khelp_remove_hhook)
 func (h *Host) RemoveHook(ctx context.Context, point shared.HookPoint, udata []byte) error {
 	e := h.prog.hooks.lookup(point, udata)
 	if e == nil {
 		return shared.ErrNotExist.Errorf("the helper has no function with this UData on %s", point)
 	}
-	_, err := h.control.ask(ctx, &wire.ControlToHost{Body: &wire.ControlToHost_RemoveHook{RemoveHook: &wire.RemoveHookRequest{
-		Point: string(point), Index: e.info.Index, Udata: udata,
-	}}})
-	if err == nil {
-		h.prog.hooks.remove(e)
+	removed := func(a *wire.Answer) {
+		// A host that does not have the hook has removed it for a request that was not answered in time.
+		if code := a.GetStatus().GetCode(); code == wire.Code_CODE_OK || code == wire.Code_CODE_NOT_EXIST {
+			h.prog.hooks.remove(e)
+		}
+	}
+	answer, err := h.control.askFor(ctx, removeRequest(e), removed)
+	if answer != nil {
+		removed(answer)
 	}
 	return err
 }
 
-// control is the control stream as seen by the goroutines that send on it.
-type control struct {
-	sendMu sync.Mutex // serialises sends
-	stream wire.Helper_ControlServer
-
-	// mu protects the following fields.
-	mu      sync.Mutex
-	closed  bool
-	next    uint64
-	pending map[uint64]chan *wire.Answer // requests of ours without an answer; each channel holds one
-}
-
-func newControl(stream wire.Helper_ControlServer) *control {
-	return &control{stream: stream, pending: map[uint64]chan *wire.Answer{}}
-}
-
-func (c *control) send(m *wire.ControlToHost) error {
-	c.sendMu.Lock()
-	defer c.sendMu.Unlock()
-	return c.stream.Send(m)
-}
-
-// ask sends a request and waits for its answer, the context's end, or the stream's.
-func (c *control) ask(ctx context.Context, m *wire.ControlToHost) (*wire.Answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	answer := make(chan *wire.Answer, 1)
-	c.mu.Lock()
-	if c.closed {
-		c.mu.Unlock()
-		return nil, shared.ErrClosed.Errorf("the host is gone")
-	}
-	c.next++
-	m.Id = c.next
-	c.pending[m.Id] = answer
-	c.mu.Unlock()
-	defer c.forget(m.Id)
-	if err := c.send(m); err != nil {
-		return nil, shared.ErrClosed.Errorf("the host is gone: %w", err)
-	}
-	select {
-	case a, ok := <-answer:
-		if !ok {
-			return nil, shared.ErrClosed.Errorf("the host is gone")
-		}
-		return a, a.GetStatus().Err()
-	case <-ctx.Done():
-		return nil, shared.FromCode(codeOf(ctx.Err()), "the host did not answer in time")
-	}
-}
-
-func (c *control) forget(id uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.pending, id)
-}
-
-// answered gives an answer to whoever waits for it. One that nobody waits for came too late, and is dropped.
-func (c *control) answered(id uint64, a *wire.Answer) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if waiter, ok := c.pending[id]; ok {
-		delete(c.pending, id)
-		waiter <- a
-	}
-}
-
-// close fails all requests that wait, and all to come.
-func (c *control) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	for id, waiter := range c.pending {
-		delete(c.pending, id)
-		close(waiter)
-	}
+func removeRequest(e *hookEntry) *wire.ControlToHost {
+	return &wire.ControlToHost{Body: &wire.ControlToHost_RemoveHook{RemoveHook: &wire.RemoveHookRequest{
+		Point: string(e.info.Point), Index: e.info.Index, Udata: e.info.UData,
+	}}}
 }

@@ -1262,6 +1262,7 @@ type ControlToHost struct {
 	//	*ControlToHost_Rele
 	//	*ControlToHost_GetId_
 	//	*ControlToHost_Log
+	//	*ControlToHost_Unload
 	Body          isControlToHost_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1383,6 +1384,15 @@ func (x *ControlToHost) GetLog() *LogRecord {
 	return nil
 }
 
+func (x *ControlToHost) GetUnload() *UnloadRequest {
+	if x != nil {
+		if x, ok := x.Body.(*ControlToHost_Unload); ok {
+			return x.Unload
+		}
+	}
+	return nil
+}
+
 type isControlToHost_Body interface {
 	isControlToHost_Body()
 }
@@ -1420,6 +1430,10 @@ type ControlToHost_Log struct {
 	Log *LogRecord `protobuf:"bytes,9,opt,name=log,proto3,oneof"`
 }
 
+type ControlToHost_Unload struct {
+	Unload *UnloadRequest `protobuf:"bytes,10,opt,name=unload,proto3,oneof"`
+}
+
 func (*ControlToHost_Answer) isControlToHost_Body() {}
 
 func (*ControlToHost_AddHook) isControlToHost_Body() {}
@@ -1435,6 +1449,8 @@ func (*ControlToHost_Rele) isControlToHost_Body() {}
 func (*ControlToHost_GetId_) isControlToHost_Body() {}
 
 func (*ControlToHost_Log) isControlToHost_Body() {}
+
+func (*ControlToHost_Unload) isControlToHost_Body() {}
 
 type Answer struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -2027,6 +2043,50 @@ func (x *LoadRequest) GetConstraint() string {
 	return ""
 }
 
+type UnloadRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnloadRequest) Reset() {
+	*x = UnloadRequest{}
+	mi := &file_shared_wire_khelp_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnloadRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnloadRequest) ProtoMessage() {}
+
+func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_shared_wire_khelp_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnloadRequest.ProtoReflect.Descriptor instead.
+func (*UnloadRequest) Descriptor() ([]byte, []int) {
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *UnloadRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 type HoldRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2036,7 +2096,7 @@ type HoldRequest struct {
 
 func (x *HoldRequest) Reset() {
 	*x = HoldRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[24]
+	mi := &file_shared_wire_khelp_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2048,7 +2108,7 @@ func (x *HoldRequest) String() string {
 func (*HoldRequest) ProtoMessage() {}
 
 func (x *HoldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[24]
+	mi := &file_shared_wire_khelp_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2061,7 +2121,7 @@ func (x *HoldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
 func (*HoldRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{24}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HoldRequest) GetName() string {
@@ -2080,7 +2140,7 @@ type ReleRequest struct {
 
 func (x *ReleRequest) Reset() {
 	*x = ReleRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[25]
+	mi := &file_shared_wire_khelp_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2152,7 @@ func (x *ReleRequest) String() string {
 func (*ReleRequest) ProtoMessage() {}
 
 func (x *ReleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[25]
+	mi := &file_shared_wire_khelp_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2165,7 @@ func (x *ReleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleRequest.ProtoReflect.Descriptor instead.
 func (*ReleRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{25}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ReleRequest) GetName() string {
@@ -2124,7 +2184,7 @@ type GetIdRequest struct {
 
 func (x *GetIdRequest) Reset() {
 	*x = GetIdRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[26]
+	mi := &file_shared_wire_khelp_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2136,7 +2196,7 @@ func (x *GetIdRequest) String() string {
 func (*GetIdRequest) ProtoMessage() {}
 
 func (x *GetIdRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[26]
+	mi := &file_shared_wire_khelp_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2149,7 +2209,7 @@ func (x *GetIdRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIdRequest.ProtoReflect.Descriptor instead.
 func (*GetIdRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{26}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetIdRequest) GetName() string {
@@ -2168,7 +2228,7 @@ type GetIdResult struct {
 
 func (x *GetIdResult) Reset() {
 	*x = GetIdResult{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[27]
+	mi := &file_shared_wire_khelp_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2240,7 @@ func (x *GetIdResult) String() string {
 func (*GetIdResult) ProtoMessage() {}
 
 func (x *GetIdResult) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[27]
+	mi := &file_shared_wire_khelp_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2253,7 @@ func (x *GetIdResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIdResult.ProtoReflect.Descriptor instead.
 func (*GetIdResult) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{27}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetIdResult) GetHelperId() uint32 {
@@ -2215,7 +2275,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[28]
+	mi := &file_shared_wire_khelp_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2227,7 +2287,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[28]
+	mi := &file_shared_wire_khelp_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2240,7 +2300,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{28}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *LogRecord) GetLevel() string {
@@ -2289,7 +2349,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[29]
+	mi := &file_shared_wire_khelp_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2361,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[29]
+	mi := &file_shared_wire_khelp_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2374,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{29}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Call) GetSeq() uint64 {
@@ -2392,7 +2452,7 @@ type PeerData struct {
 
 func (x *PeerData) Reset() {
 	*x = PeerData{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[30]
+	mi := &file_shared_wire_khelp_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2404,7 +2464,7 @@ func (x *PeerData) String() string {
 func (*PeerData) ProtoMessage() {}
 
 func (x *PeerData) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[30]
+	mi := &file_shared_wire_khelp_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2417,7 +2477,7 @@ func (x *PeerData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerData.ProtoReflect.Descriptor instead.
 func (*PeerData) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{30}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *PeerData) GetHelper() string {
@@ -2451,7 +2511,7 @@ type CallFrame struct {
 
 func (x *CallFrame) Reset() {
 	*x = CallFrame{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[31]
+	mi := &file_shared_wire_khelp_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2463,7 +2523,7 @@ func (x *CallFrame) String() string {
 func (*CallFrame) ProtoMessage() {}
 
 func (x *CallFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[31]
+	mi := &file_shared_wire_khelp_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2476,7 +2536,7 @@ func (x *CallFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallFrame.ProtoReflect.Descriptor instead.
 func (*CallFrame) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{31}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CallFrame) GetCalls() []*Call {
@@ -2505,7 +2565,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[32]
+	mi := &file_shared_wire_khelp_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2517,7 +2577,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[32]
+	mi := &file_shared_wire_khelp_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2530,7 +2590,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{32}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Reply) GetSeq() uint64 {
@@ -2585,7 +2645,7 @@ type ReplyFrame struct {
 
 func (x *ReplyFrame) Reset() {
 	*x = ReplyFrame{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[33]
+	mi := &file_shared_wire_khelp_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2597,7 +2657,7 @@ func (x *ReplyFrame) String() string {
 func (*ReplyFrame) ProtoMessage() {}
 
 func (x *ReplyFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[33]
+	mi := &file_shared_wire_khelp_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2610,7 +2670,7 @@ func (x *ReplyFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplyFrame.ProtoReflect.Descriptor instead.
 func (*ReplyFrame) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{33}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReplyFrame) GetReplies() []*Reply {
@@ -2700,7 +2760,7 @@ const file_shared_wire_khelp_proto_rawDesc = "" +
 	"autounload\x12+\n" +
 	"\x04stat\x18\x06 \x01(\v2\x15.khelp.v1.StatRequestH\x00R\x04stat\x121\n" +
 	"\x06health\x18\a \x01(\v2\x17.khelp.v1.HealthRequestH\x00R\x06healthB\x06\n" +
-	"\x04body\"\xab\x03\n" +
+	"\x04body\"\xde\x03\n" +
 	"\rControlToHost\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x06answer\x18\x02 \x01(\v2\x10.khelp.v1.AnswerH\x00R\x06answer\x125\n" +
@@ -2711,7 +2771,9 @@ const file_shared_wire_khelp_proto_rawDesc = "" +
 	"\x04hold\x18\x06 \x01(\v2\x15.khelp.v1.HoldRequestH\x00R\x04hold\x12+\n" +
 	"\x04rele\x18\a \x01(\v2\x15.khelp.v1.ReleRequestH\x00R\x04rele\x12/\n" +
 	"\x06get_id\x18\b \x01(\v2\x16.khelp.v1.GetIdRequestH\x00R\x05getId\x12'\n" +
-	"\x03log\x18\t \x01(\v2\x13.khelp.v1.LogRecordH\x00R\x03logB\x06\n" +
+	"\x03log\x18\t \x01(\v2\x13.khelp.v1.LogRecordH\x00R\x03log\x121\n" +
+	"\x06unload\x18\n" +
+	" \x01(\v2\x17.khelp.v1.UnloadRequestH\x00R\x06unloadB\x06\n" +
 	"\x04body\"\xd6\x01\n" +
 	"\x06Answer\x12(\n" +
 	"\x06status\x18\x01 \x01(\v2\x10.khelp.v1.StatusR\x06status\x12*\n" +
@@ -2754,7 +2816,9 @@ const file_shared_wire_khelp_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
 	"constraint\x18\x02 \x01(\tR\n" +
-	"constraint\"!\n" +
+	"constraint\"#\n" +
+	"\rUnloadRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"!\n" +
 	"\vHoldRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"!\n" +
 	"\vReleRequest\x12\x12\n" +
@@ -2853,7 +2917,7 @@ func file_shared_wire_khelp_proto_rawDescGZIP() []byte {
 }
 
 var file_shared_wire_khelp_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_shared_wire_khelp_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_shared_wire_khelp_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_shared_wire_khelp_proto_goTypes = []any{
 	(Code)(0),                 // 0: khelp.v1.Code
 	(AutounloadVote)(0),       // 1: khelp.v1.AutounloadVote
@@ -2883,19 +2947,20 @@ var file_shared_wire_khelp_proto_goTypes = []any{
 	(*AddHookRequest)(nil),    // 25: khelp.v1.AddHookRequest
 	(*RemoveHookRequest)(nil), // 26: khelp.v1.RemoveHookRequest
 	(*LoadRequest)(nil),       // 27: khelp.v1.LoadRequest
-	(*HoldRequest)(nil),       // 28: khelp.v1.HoldRequest
-	(*ReleRequest)(nil),       // 29: khelp.v1.ReleRequest
-	(*GetIdRequest)(nil),      // 30: khelp.v1.GetIdRequest
-	(*GetIdResult)(nil),       // 31: khelp.v1.GetIdResult
-	(*LogRecord)(nil),         // 32: khelp.v1.LogRecord
-	(*Call)(nil),              // 33: khelp.v1.Call
-	(*PeerData)(nil),          // 34: khelp.v1.PeerData
-	(*CallFrame)(nil),         // 35: khelp.v1.CallFrame
-	(*Reply)(nil),             // 36: khelp.v1.Reply
-	(*ReplyFrame)(nil),        // 37: khelp.v1.ReplyFrame
-	nil,                       // 38: khelp.v1.InitRequest.ConfigEntry
-	nil,                       // 39: khelp.v1.StatResult.ValuesEntry
-	nil,                       // 40: khelp.v1.LogRecord.FieldsEntry
+	(*UnloadRequest)(nil),     // 28: khelp.v1.UnloadRequest
+	(*HoldRequest)(nil),       // 29: khelp.v1.HoldRequest
+	(*ReleRequest)(nil),       // 30: khelp.v1.ReleRequest
+	(*GetIdRequest)(nil),      // 31: khelp.v1.GetIdRequest
+	(*GetIdResult)(nil),       // 32: khelp.v1.GetIdResult
+	(*LogRecord)(nil),         // 33: khelp.v1.LogRecord
+	(*Call)(nil),              // 34: khelp.v1.Call
+	(*PeerData)(nil),          // 35: khelp.v1.PeerData
+	(*CallFrame)(nil),         // 36: khelp.v1.CallFrame
+	(*Reply)(nil),             // 37: khelp.v1.Reply
+	(*ReplyFrame)(nil),        // 38: khelp.v1.ReplyFrame
+	nil,                       // 39: khelp.v1.InitRequest.ConfigEntry
+	nil,                       // 40: khelp.v1.StatResult.ValuesEntry
+	nil,                       // 41: khelp.v1.LogRecord.FieldsEntry
 }
 var file_shared_wire_khelp_proto_depIdxs = []int32{
 	6,  // 0: khelp.v1.Modinfo.osd:type_name -> khelp.v1.OsdInfo
@@ -2918,37 +2983,38 @@ var file_shared_wire_khelp_proto_depIdxs = []int32{
 	25, // 17: khelp.v1.ControlToHost.add_hook:type_name -> khelp.v1.AddHookRequest
 	26, // 18: khelp.v1.ControlToHost.remove_hook:type_name -> khelp.v1.RemoveHookRequest
 	27, // 19: khelp.v1.ControlToHost.load:type_name -> khelp.v1.LoadRequest
-	28, // 20: khelp.v1.ControlToHost.hold:type_name -> khelp.v1.HoldRequest
-	29, // 21: khelp.v1.ControlToHost.rele:type_name -> khelp.v1.ReleRequest
-	30, // 22: khelp.v1.ControlToHost.get_id:type_name -> khelp.v1.GetIdRequest
-	32, // 23: khelp.v1.ControlToHost.log:type_name -> khelp.v1.LogRecord
-	14, // 24: khelp.v1.Answer.status:type_name -> khelp.v1.Status
-	23, // 25: khelp.v1.Answer.stat:type_name -> khelp.v1.StatResult
-	21, // 26: khelp.v1.Answer.autounload:type_name -> khelp.v1.AutounloadResult
-	31, // 27: khelp.v1.Answer.get_id:type_name -> khelp.v1.GetIdResult
-	38, // 28: khelp.v1.InitRequest.config:type_name -> khelp.v1.InitRequest.ConfigEntry
-	1,  // 29: khelp.v1.AutounloadResult.vote:type_name -> khelp.v1.AutounloadVote
-	39, // 30: khelp.v1.StatResult.values:type_name -> khelp.v1.StatResult.ValuesEntry
-	8,  // 31: khelp.v1.AddHookRequest.hook:type_name -> khelp.v1.HookInfo
-	40, // 32: khelp.v1.LogRecord.fields:type_name -> khelp.v1.LogRecord.FieldsEntry
-	2,  // 33: khelp.v1.Call.kind:type_name -> khelp.v1.CallKind
-	34, // 34: khelp.v1.Call.peers:type_name -> khelp.v1.PeerData
-	33, // 35: khelp.v1.CallFrame.calls:type_name -> khelp.v1.Call
-	3,  // 36: khelp.v1.Reply.verdict:type_name -> khelp.v1.Verdict
-	0,  // 37: khelp.v1.Reply.code:type_name -> khelp.v1.Code
-	36, // 38: khelp.v1.ReplyFrame.replies:type_name -> khelp.v1.Reply
-	11, // 39: khelp.v1.InitRequest.ConfigEntry.value:type_name -> khelp.v1.Value
-	4,  // 40: khelp.v1.Helper.Describe:input_type -> khelp.v1.DescribeRequest
-	15, // 41: khelp.v1.Helper.Control:input_type -> khelp.v1.ControlToHelper
-	35, // 42: khelp.v1.Helper.Run:input_type -> khelp.v1.CallFrame
-	5,  // 43: khelp.v1.Helper.Describe:output_type -> khelp.v1.Modinfo
-	16, // 44: khelp.v1.Helper.Control:output_type -> khelp.v1.ControlToHost
-	37, // 45: khelp.v1.Helper.Run:output_type -> khelp.v1.ReplyFrame
-	43, // [43:46] is the sub-list for method output_type
-	40, // [40:43] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	29, // 20: khelp.v1.ControlToHost.hold:type_name -> khelp.v1.HoldRequest
+	30, // 21: khelp.v1.ControlToHost.rele:type_name -> khelp.v1.ReleRequest
+	31, // 22: khelp.v1.ControlToHost.get_id:type_name -> khelp.v1.GetIdRequest
+	33, // 23: khelp.v1.ControlToHost.log:type_name -> khelp.v1.LogRecord
+	28, // 24: khelp.v1.ControlToHost.unload:type_name -> khelp.v1.UnloadRequest
+	14, // 25: khelp.v1.Answer.status:type_name -> khelp.v1.Status
+	23, // 26: khelp.v1.Answer.stat:type_name -> khelp.v1.StatResult
+	21, // 27: khelp.v1.Answer.autounload:type_name -> khelp.v1.AutounloadResult
+	32, // 28: khelp.v1.Answer.get_id:type_name -> khelp.v1.GetIdResult
+	39, // 29: khelp.v1.InitRequest.config:type_name -> khelp.v1.InitRequest.ConfigEntry
+	1,  // 30: khelp.v1.AutounloadResult.vote:type_name -> khelp.v1.AutounloadVote
+	40, // 31: khelp.v1.StatResult.values:type_name -> khelp.v1.StatResult.ValuesEntry
+	8,  // 32: khelp.v1.AddHookRequest.hook:type_name -> khelp.v1.HookInfo
+	41, // 33: khelp.v1.LogRecord.fields:type_name -> khelp.v1.LogRecord.FieldsEntry
+	2,  // 34: khelp.v1.Call.kind:type_name -> khelp.v1.CallKind
+	35, // 35: khelp.v1.Call.peers:type_name -> khelp.v1.PeerData
+	34, // 36: khelp.v1.CallFrame.calls:type_name -> khelp.v1.Call
+	3,  // 37: khelp.v1.Reply.verdict:type_name -> khelp.v1.Verdict
+	0,  // 38: khelp.v1.Reply.code:type_name -> khelp.v1.Code
+	37, // 39: khelp.v1.ReplyFrame.replies:type_name -> khelp.v1.Reply
+	11, // 40: khelp.v1.InitRequest.ConfigEntry.value:type_name -> khelp.v1.Value
+	4,  // 41: khelp.v1.Helper.Describe:input_type -> khelp.v1.DescribeRequest
+	15, // 42: khelp.v1.Helper.Control:input_type -> khelp.v1.ControlToHelper
+	36, // 43: khelp.v1.Helper.Run:input_type -> khelp.v1.CallFrame
+	5,  // 44: khelp.v1.Helper.Describe:output_type -> khelp.v1.Modinfo
+	16, // 45: khelp.v1.Helper.Control:output_type -> khelp.v1.ControlToHost
+	38, // 46: khelp.v1.Helper.Run:output_type -> khelp.v1.ReplyFrame
+	44, // [44:47] is the sub-list for method output_type
+	41, // [41:44] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_shared_wire_khelp_proto_init() }
@@ -2981,21 +3047,22 @@ func file_shared_wire_khelp_proto_init() {
 		(*ControlToHost_Rele)(nil),
 		(*ControlToHost_GetId_)(nil),
 		(*ControlToHost_Log)(nil),
+		(*ControlToHost_Unload)(nil),
 	}
 	file_shared_wire_khelp_proto_msgTypes[13].OneofWrappers = []any{
 		(*Answer_Stat)(nil),
 		(*Answer_Autounload)(nil),
 		(*Answer_GetId)(nil),
 	}
-	file_shared_wire_khelp_proto_msgTypes[29].OneofWrappers = []any{}
-	file_shared_wire_khelp_proto_msgTypes[32].OneofWrappers = []any{}
+	file_shared_wire_khelp_proto_msgTypes[30].OneofWrappers = []any{}
+	file_shared_wire_khelp_proto_msgTypes[33].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shared_wire_khelp_proto_rawDesc), len(file_shared_wire_khelp_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
