@@ -91,7 +91,7 @@ func (h *Host) disarmLocked(name string) {
 // armLocked has a helper that is about to leave demanded again from then on, and returns the stand-ins to be put into its place.
 func (h *Host) armLocked(hp *helper) map[*hhook.Head][]*hhook.Hook {
 	d := h.demands[hp.name]
-	if d == nil || h.closed {
+	if d == nil || h.closed || d.armed {
 		return nil
 	}
 	f := *hp.face.Load()
