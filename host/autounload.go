@@ -160,7 +160,7 @@ func (h *Host) sweep() {
 			return
 		case <-h.kicked:
 		case <-expired:
-			h.sweepOnce(h.life)
+			h.sweepOnce(h.life, time.Now(), h.pressed())
 		}
 	}
 }
@@ -189,11 +189,10 @@ func (h *Host) expendableLocked(hp *helper) bool {
 		(hp.autoloaded || h.cfg.Autounload.UnderPressure == PressureUnreferenced)
 }
 
-// sweepOnce is one pass: it unloads whoever's time has come, dependants before whom they require, so that whole chains leave at once.
-func (h *Host) sweepOnce(ctx context.Context) {
-	pressed := h.pressed()
+// sweepOnce is one pass: it unloads whoever's time has come by now, or all that may be if memory is short, dependants before whom they
+// require, so that whole chains leave at once.
+func (h *Host) sweepOnce(ctx context.Context, now time.Time, pressed bool) {
 	h.mu.Lock()
-	now := time.Now()
 	order := h.dependantsFirstLocked()
 	for _, hp := range order {
 		hp.lookLocked(now)
@@ -244,7 +243,7 @@ func (h *Host) autounload(ctx context.Context, hp *helper) {
 	requires := slices.Clone(hp.requires)
 	h.mu.Unlock()
 	if err = h.vote(ctx, hp); err == nil {
-		err = h.unload(ctx, hp, unloading{unreferenced: true})
+		err = h.unload(ctx, hp, unloading{})
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

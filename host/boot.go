@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"slices"
@@ -21,12 +22,14 @@ func (e *BootError) Error() string { return e.Helper + ": " + e.Err.Error() }
 // Unwrap returns the reason.
 func (e *BootError) Unwrap() error { return e.Err }
 
-// sideBySide calls f for 0 to n-1, many at once, and returns the errors in that order. Loads mostly wait for processes, so there are more
-// at once than processors.
-func sideBySide(n int, f func(int) *BootError) []*BootError {
+// startsAtOnce returns how many helpers start and describe themselves at once. They are mostly waited for, so there are more than processors.
+func startsAtOnce() int { return max(16, 4*runtime.GOMAXPROCS(0)) }
+
+// sideBySide calls f for 0 to n-1, limit at once (-1: all), and returns the errors in that order. With a limit, no call may wait for another.
+func sideBySide(n, limit int, f func(int) *BootError) []*BootError {
 	errs := make([]*BootError, n)
 	var g errgroup.Group
-	g.SetLimit(max(16, 4*runtime.GOMAXPROCS(0)))
+	g.SetLimit(limit)
 	for i := range n {
 		g.Go(func() error {
 			errs[i] = f(i)
@@ -45,17 +48,46 @@ type entry struct {
 	err    error
 }
 
-// enterAll enters helpers in the order given, which is the order of loading from then on.
-func (h *Host) enterAll(ctx context.Context, specs []shared.HelperSpec) []entry {
+// enterAll enters helpers in the order given, which is the order of loading from then on, all at once: whoever waited for one that is
+// leaving, with others entered, could keep it from doing so.
+func (h *Host) enterAll(ctx context.Context, specs []shared.HelperSpec, priming bool) []entry {
 	entries := make([]entry, len(specs))
 	for i, spec := range specs {
-		e := entry{spec: spec, l: &loading{}}
-		if e.err = spec.Validate(); e.err == nil {
-			e.helper, e.err = h.enter(ctx, spec, e.l)
-		}
-		entries[i] = e
+		entries[i] = entry{spec: spec, l: &loading{priming: priming}, err: spec.Validate()}
 	}
-	return entries
+	for {
+		leaving := h.tryEnterAll(entries)
+		if leaving == nil {
+			return entries
+		}
+		if err := h.await(ctx, nil, leaving); err != nil {
+			for i := range entries {
+				entries[i].err = cmp.Or(entries[i].err, err)
+			}
+			return entries
+		}
+	}
+}
+
+// tryEnterAll is enterAll but for the waiting: it returns whom to wait for, and then has entered none.
+func (h *Host) tryEnterAll(entries []entry) (leaving *helper) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range entries {
+		if e := &entries[i]; e.err == nil {
+			f, _ := e.l.face(e.spec)
+			if hp := h.leavingLocked(f.spec.Name); hp != nil {
+				return hp
+			}
+		}
+	}
+	for i := range entries {
+		if e := &entries[i]; e.err == nil {
+			f, named := e.l.face(e.spec)
+			e.helper, e.err = h.enterLocked(f, named, e.l)
+		}
+	}
+	return nil
 }
 
 func (e *entry) failed(err error) *BootError {
@@ -77,8 +109,8 @@ func (h *Host) LoadAll(ctx context.Context, specs []shared.HelperSpec) []*BootEr
 		return allFailed(specs, err)
 	}
 	defer done()
-	entries := h.enterAll(ctx, specs)
-	return sideBySide(len(entries), func(i int) *BootError {
+	entries := h.enterAll(ctx, specs, false)
+	return sideBySide(len(entries), -1, func(i int) *BootError {
 		e := &entries[i]
 		if e.err == nil {
 			e.err = h.bring(ctx, e.helper, e.spec.Name != "", e.l)
@@ -108,8 +140,8 @@ func (h *Host) Prime(ctx context.Context, specs []shared.HelperSpec) []*BootErro
 		return allFailed(specs, err)
 	}
 	defer done()
-	entries := h.enterAll(ctx, specs)
-	return sideBySide(len(entries), func(i int) *BootError {
+	entries := h.enterAll(ctx, specs, true)
+	return sideBySide(len(entries), -1, func(i int) *BootError {
 		e := &entries[i]
 		if e.err == nil {
 			e.err = h.prime(ctx, e.helper, e.spec.Name != "", e.l)
@@ -165,7 +197,7 @@ func (h *Host) InitClass(ctx context.Context, class shared.Class) []*BootError {
 	builtins, others := h.primed(class)
 	var failed []*BootError
 	for _, group := range [][]*helper{builtins, others} {
-		failed = append(failed, sideBySide(len(group), func(i int) *BootError {
+		failed = append(failed, sideBySide(len(group), -1, func(i int) *BootError {
 			if err := h.initPrimed(ctx, group[i]); err != nil {
 				return &BootError{Helper: group[i].name, Err: err}
 			}
@@ -228,7 +260,7 @@ func (h *Host) EndBoot(ctx context.Context) {
 	defer done()
 	builtins, others := h.primed("")
 	for _, hp := range slices.Concat(builtins, others) {
-		if err := h.unload(ctx, hp, unloading{unreferenced: true, disable: true}); err == nil {
+		if err := h.unload(ctx, hp, unloading{unclaimed: true, disable: true}); err == nil {
 			hp.log.Warn("primed at start, but claimed by nobody: ended")
 		}
 	}

@@ -64,7 +64,7 @@ func (h *Host) demandFaces(ctx context.Context, specs []shared.HelperSpec) ([]*f
 		}
 	}
 	faces := make([]*face, len(demanded))
-	failed := sideBySide(len(demanded), func(i int) *BootError {
+	failed := sideBySide(len(demanded), startsAtOnce(), func(i int) *BootError {
 		info, err := h.Describe(ctx, demanded[i])
 		if err == nil {
 			f := &face{spec: demanded[i]}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/internal/launch"
@@ -94,7 +95,8 @@ type Host struct {
 	stop context.CancelFunc
 	busy sync.WaitGroup // loads and unloads under way; added to under mu while not closed
 
-	kicked   chan struct{} // wakes the sweeper
+	starts   *semaphore.Weighted // how many helpers may start and describe themselves at once; held by nobody who waits for another helper
+	kicked   chan struct{}       // wakes the sweeper
 	modinfos *modcache.Cache
 	events   *eventLog
 	logs     *logbook
@@ -120,7 +122,7 @@ func New(cfg Config) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{
-		cfg: cfg, log: cfg.Logger, kicked: make(chan struct{}, 1), modinfos: modcache.Open(cfg.ModinfoDir),
+		cfg: cfg, log: cfg.Logger, starts: semaphore.NewWeighted(int64(startsAtOnce())), kicked: make(chan struct{}, 1), modinfos: modcache.Open(cfg.ModinfoDir),
 		events: newEventLog(), logs: newLogbook(),
 		vnets: map[string]*Vnet{}, offered: map[string]*Builtin{}, demands: map[string]*demand{}, waits: waits{}, pingPongs: map[string]*pingPong{},
 	}

@@ -94,6 +94,10 @@ func (h *Host) launch(ctx context.Context, name string, f *face) (endpoint, erro
 // meet starts a helper and asks what it is. One whose name was only guessed is started anew if it says that it has another, so that its
 // log has one name from the first line on.
 func (h *Host) meet(ctx context.Context, hp *helper, named bool, dialer Dialer) (*instance, error) {
+	if err := h.starts.Acquire(ctx, 1); err != nil {
+		return nil, ended(ctx, "waiting for the starts of others")
+	}
+	defer h.starts.Release(1)
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
 	defer cancel()
 	for {
@@ -245,6 +249,9 @@ func (in *instance) abort() {
 	in.endOnce.Do(func() { close(in.ending) })
 	in.watcher.Wait()
 	in.kill()
+	in.host.mu.Lock()
+	in.host.endHoldsLocked(in)
+	in.host.mu.Unlock()
 	in.reap()
 }
 

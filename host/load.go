@@ -64,9 +64,10 @@ type loading struct {
 
 	auto     bool         // no operator asked for it
 	demanded bool         // it was an object, or a run
+	priming  bool         // it is not to be initialised
 	parent   *helper      // cannot go on before this load has ended; nil: nobody in the registry
 	depth    int          // how many requirements deep
-	brought  []*helper    // what was loaded because of this load, in that order
+	brought  []arrival    // what was loaded because of this load, in that order
 	claimed  shared.State // of the entry, before; "": it is new
 }
 
@@ -82,11 +83,7 @@ func (h *Host) load(ctx context.Context, spec shared.HelperSpec, l *loading) (*h
 // enter finds out who is meant by a spec and enters a load of it: from then on the name is taken. It waits for one that is just leaving.
 // What it returns must go on with bring.
 func (h *Host) enter(ctx context.Context, spec shared.HelperSpec, l *loading) (*helper, error) {
-	f := &face{spec: spec, overrides: l.properties, force: l.force, narrowed: l.classes}
-	named := f.spec.Name != ""
-	if !named {
-		f.spec.Name = provisionalName(f.spec.Command[0])
-	}
+	f, named := l.face(spec)
 	for {
 		hp, leaving, err := h.tryEnter(f, named, l)
 		if leaving == nil {
@@ -98,31 +95,55 @@ func (h *Host) enter(ctx context.Context, spec shared.HelperSpec, l *loading) (*
 	}
 }
 
+// face returns what a load takes a helper for, and whether its name was asked for, or guessed from its file.
+func (l *loading) face(spec shared.HelperSpec) (f *face, named bool) {
+	f = &face{spec: spec, overrides: l.properties, force: l.force, narrowed: l.classes}
+	named = spec.Name != ""
+	if !named {
+		f.spec.Name = provisionalName(spec.Command[0])
+	}
+	return f, named
+}
+
 // tryEnter is enter but for the waiting: it returns whom to wait for.
 func (h *Host) tryEnter(f *face, named bool, l *loading) (hp, leaving *helper, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
-		return nil, nil, errClosed()
+	if hp := h.leavingLocked(f.spec.Name); hp != nil {
+		return nil, hp, nil
 	}
-	hp = h.findLocked(f.spec.Name)
+	hp, err = h.enterLocked(f, named, l)
+	return hp, nil, err
+}
+
+// leavingLocked returns the helper of a name if it is just about to leave.
+func (h *Host) leavingLocked(name string) *helper {
+	if hp := h.findLocked(name); hp != nil && hp.state == shared.StateDraining && hp.op != nil {
+		return hp
+	}
+	return nil
+}
+
+// enterLocked is enter where nobody of that name is leaving.
+func (h *Host) enterLocked(f *face, named bool, l *loading) (*helper, error) {
+	if h.closed {
+		return nil, errClosed()
+	}
+	hp := h.findLocked(f.spec.Name)
 	switch {
 	case hp == nil:
 		hp = h.newcomerLocked(f, named, l)
-	case hp.state == shared.StateDraining && hp.op != nil:
-		return nil, hp, nil
-	case hp.op == nil && (hp.state == shared.StatePrimed || hp.state == shared.StateDisabled && l.force):
+	case hp.op == nil && (hp.state == shared.StatePrimed && !l.priming || hp.state == shared.StateDisabled && l.force):
+		if path := h.waits.pathLocked(hp, l.parent); path != nil { // it has asked for things before its Init
+			return nil, circular(path)
+		}
 		l.claimed = hp.state
 		hp.claimLocked(f)
 	default:
-		return nil, nil, hp.occupiedLocked()
-	}
-	// No circle can come of this: nobody waits yet for what was not under way.
-	if err := h.dependLocked(l.parent, hp); err != nil {
-		return nil, nil, err
+		return nil, hp.occupiedLocked()
 	}
 	hp.beginLocked(l.depth)
-	return hp, nil, nil
+	return hp, h.dependLocked(l.parent, hp) // which is no circle: that was looked for, and who is new waits for nobody
 }
 
 // newcomerLocked puts a helper into the registry.
@@ -175,17 +196,16 @@ func (hp *helper) occupiedLocked() error {
 // file.
 func (h *Host) bring(ctx context.Context, hp *helper, named bool, l *loading) error {
 	err := h.bringUp(ctx, hp, named, l)
-	h.mu.Lock()
 	if err != nil {
+		h.mu.Lock()
 		hp.failure = err
 		h.unenterLocked(hp, l)
+		h.mu.Unlock()
 	}
-	hp.endLocked()
-	h.independLocked(l.parent, hp)
-	h.mu.Unlock()
+	h.endOperation(hp, l.parent)
 	if err != nil {
 		hp.log.Debug("load failed", "error", err)
-		h.rollBack(ctx, l.brought)
+		h.rollBack(ctx, l.brought, l.parent)
 		l.brought = nil
 	}
 	return err
@@ -196,12 +216,9 @@ func (h *Host) bringUp(ctx context.Context, hp *helper, named bool, l *loading) 
 	if hp.builtin != nil {
 		return h.bringUpBuiltin(ctx, hp, l)
 	}
-	in := hp.inst.Load() // of a primed helper
-	if in == nil {
-		var err error
-		if in, err = h.meet(ctx, hp, named, l.dial); err != nil {
-			return err
-		}
+	in, err := h.meetOrClaim(ctx, hp, named, l)
+	if err != nil {
+		return err
 	}
 	if err := h.initialise(ctx, in, l); err != nil {
 		return in.giveUp(err)
@@ -210,11 +227,25 @@ func (h *Host) bringUp(ctx context.Context, hp *helper, named bool, l *loading) 
 		// The load has failed already, and this helper goes whatever it says.
 		start, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
 		defer cancel()
-		_ = in.finish(start, h.cfg.StopTimeout, true)
+		_, _ = in.finish(start, h.cfg.StopTimeout, true)
 		return errors.Join(err, in.stop(start, h.cfg.StopTimeout))
 	}
 	hp.log.Info("loaded", "version", in.face.info.Version, "pid", in.end.PID(), "sha256", in.end.SHA256())
 	return nil
+}
+
+// meetOrClaim starts a helper and asks what it is, or takes the instance that was primed for what this load wants it to be.
+func (h *Host) meetOrClaim(ctx context.Context, hp *helper, named bool, l *loading) (*instance, error) {
+	in := hp.inst.Load()
+	if in == nil {
+		return h.meet(ctx, hp, named, l.dial)
+	}
+	f, err := hp.face.Load().described(&in.face.info)
+	if err != nil {
+		return nil, in.giveUp(err)
+	}
+	in.face = f
+	return in, nil
 }
 
 // giveUp ends an instance that has not come into use and returns why, in the words of its exit if it has exited.
@@ -243,15 +274,25 @@ func (h *Host) withdrawLocked(hp *helper) {
 	}
 }
 
-// rollBack unloads what a load has brought that came to nothing, the last first, unless somebody else needs it by now.
-func (h *Host) rollBack(ctx context.Context, brought []*helper) {
+// rollBack unloads what a load has brought that came to nothing, the last first, unless somebody else needs it by now, or it is to be there
+// from the start anyway. Waits cannot go on before that has ended; nil stands for somebody who is no helper.
+func (h *Host) rollBack(ctx context.Context, brought []arrival, waits *helper) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.StopTimeout)
 	defer cancel()
-	for _, hp := range slices.Backward(brought) {
-		if err := h.unload(ctx, hp, unloading{unreferenced: true}); err != nil {
-			hp.log.Debug("stays, though the load that brought it has failed", "error", err)
+	for _, a := range slices.Backward(brought) {
+		if a.helper.source == shared.SourceBoot || a.was == shared.StatePrimed {
+			continue
+		}
+		if err := h.unload(ctx, a.helper, unloading{takenBack: true, disable: a.was == shared.StateDisabled, parent: waits}); err != nil {
+			a.helper.log.Debug("stays, though the load that brought it has failed", "error", err)
 		}
 	}
+}
+
+// arrival is a helper that was loaded for another.
+type arrival struct {
+	helper *helper
+	was    shared.State // "": it was not there
 }
 
 // initialise loads what a helper requires, and has it initialise itself.

@@ -148,7 +148,7 @@ func (h *Host) steps(specs []shared.HelperSpec, next map[string]shared.HelperSpe
 	sums := h.sums(specs)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	steps := h.leavingLocked(next)
+	steps := h.departuresLocked(next)
 	for _, spec := range specs {
 		old, was := h.catalogue[spec.Name]
 		hp := h.findLocked(spec.Name)
@@ -183,8 +183,8 @@ func (h *Host) steps(specs []shared.HelperSpec, next map[string]shared.HelperSpe
 	return steps
 }
 
-// leavingLocked returns the steps for helpers that are configured no more.
-func (h *Host) leavingLocked(next map[string]shared.HelperSpec) []step {
+// departuresLocked returns the steps for helpers that are configured no more.
+func (h *Host) departuresLocked(next map[string]shared.HelperSpec) []step {
 	var steps []step
 	leaves := map[string]bool{}
 	for name := range h.catalogue {
@@ -350,14 +350,18 @@ func (h *Host) update(hp *helper, spec shared.HelperSpec) error {
 	return nil
 }
 
-// reinit gives a builtin other properties: it is taken out and brought back, for it has no process that could take over.
+// reinit gives a builtin other properties: it is taken out and brought back, for it has no process that could take over. One that is
+// primed has yet to be initialised.
 func (h *Host) reinit(ctx context.Context, hp *helper, spec shared.HelperSpec) error {
+	if h.isPrimed(hp) {
+		return h.update(hp, spec)
+	}
 	if err := h.unload(ctx, hp, unloading{disable: true}); err != nil {
 		return err
 	}
-	h.mu.Lock()
-	h.helpers = slices.DeleteFunc(h.helpers, func(x *helper) bool { return x == hp })
-	h.mu.Unlock()
+	if err := h.forget(hp); err != nil {
+		return err
+	}
 	old := hp.face.Load().spec
 	_, err := h.load(ctx, spec, &loading{force: true})
 	if err != nil {
@@ -365,6 +369,23 @@ func (h *Host) reinit(ctx context.Context, hp *helper, spec shared.HelperSpec) e
 		err = errors.Join(err, back)
 	}
 	return err
+}
+
+// forget takes a builtin that is disabled out of the registry.
+func (h *Host) forget(hp *helper) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if hp.op != nil || hp.state != shared.StateDisabled {
+		return shared.ErrBusy.Errorf("%s is %s", hp.name, hp.state) // somebody has brought it back already
+	}
+	h.helpers = slices.DeleteFunc(h.helpers, func(x *helper) bool { return x == hp })
+	return nil
+}
+
+func (h *Host) isPrimed(hp *helper) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return hp.state == shared.StatePrimed
 }
 
 func (h *Host) isActive(name string) bool {

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/khelp/khelp/host/hhook"
@@ -33,21 +34,17 @@ func (h *Host) Restart(ctx context.Context, name string) error {
 
 // replace puts another process in the place of a helper's, with what change makes of its face.
 func (h *Host) replace(ctx context.Context, hp *helper, change func(*face)) error {
-	was, err := h.beginReplace(hp)
-	if err != nil {
+	if err := h.beginReplace(hp); err != nil {
 		return err
 	}
 	in, err := h.succeed(ctx, hp, change)
 	var old *instance
 	h.mu.Lock()
-	switch {
-	case err != nil:
-		hp.state = was
-		if cur := hp.inst.Load(); cur != nil && cur.dead() != nil {
-			hp.state = shared.StateFailed
-		}
-	default:
-		old, err = h.takeOverLocked(hp, in, was)
+	if err == nil {
+		old, err = h.takeOverLocked(hp, in)
+	}
+	if err != nil && hp.state == shared.StateRestarting { // else it is still active, unless it has died in the meantime
+		hp.state = shared.StateFailed
 	}
 	hp.endLocked()
 	h.mu.Unlock()
@@ -64,25 +61,23 @@ func (h *Host) replace(ctx context.Context, hp *helper, change func(*face)) erro
 	return nil
 }
 
-func (h *Host) beginReplace(hp *helper) (shared.State, error) {
+func (h *Host) beginReplace(hp *helper) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	was := hp.state
 	switch {
 	case !slices.Contains(h.helpers, hp):
-		return "", h.notLoadedLocked(hp.name)
+		return h.notLoadedLocked(hp.name)
 	case hp.builtin != nil:
-		return "", shared.ErrBusy.Errorf("%s is builtin and has no process", hp.name)
+		return shared.ErrBusy.Errorf("%s is builtin and has no process", hp.name)
 	case hp.op != nil:
-		return "", shared.ErrBusy.Errorf("%s is %s", hp.name, hp.doingLocked())
-	case was != shared.StateActive && was != shared.StateFailed:
-		return "", shared.ErrBusy.Errorf("%s is %s", hp.name, was)
-	}
-	if was == shared.StateFailed {
+		return shared.ErrBusy.Errorf("%s is %s", hp.name, hp.doingLocked())
+	case hp.state == shared.StateFailed:
 		hp.state = shared.StateRestarting
+	case hp.state != shared.StateActive:
+		return shared.ErrBusy.Errorf("%s is %s", hp.name, hp.state)
 	}
 	hp.beginLocked(0)
-	return was, nil
+	return nil
 }
 
 // succeed starts, describes and initialises the process that is to take over. What it requires in addition is loaded and held.
@@ -112,24 +107,33 @@ func (h *Host) succeed(ctx context.Context, hp *helper, change func(*face)) (*in
 	if err := h.initialise(ctx, in, l); err != nil {
 		err = in.giveUp(err)
 		h.mu.Lock()
-		h.endHoldsLocked(in)
 		for _, r := range slices.Clone(hp.requires) {
 			if !slices.Contains(held, r) {
 				hp.unlinkLocked(r)
 			}
 		}
 		h.mu.Unlock()
-		h.rollBack(ctx, l.brought)
+		h.rollBack(ctx, l.brought, hp)
 		return nil, err
 	}
 	return in, nil
 }
 
-// compatible refuses a process that would not understand the data that objects hold.
+// compatible refuses a process that would not understand the data that objects hold, or is of a version that others cannot work with.
 func (h *Host) compatible(hp *helper, info *shared.Modinfo) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	have := hp.face.Load().info
+	for _, d := range hp.dependants {
+		for _, r := range d.face.Load().requires {
+			if r.Name != hp.name {
+				continue
+			}
+			if err := meets(hp.name, info.Version, r.Constraint); err != nil {
+				return fmt.Errorf("%s requires it: %w", d.name, err)
+			}
+		}
+	}
 	switch {
 	case hp.objects == 0 || !have.NeedsOSD:
 		return nil
@@ -144,12 +148,11 @@ func (h *Host) compatible(hp *helper, info *shared.Modinfo) error {
 
 // takeOverLocked makes a process the helper's and returns the one before, if that is to be ended. From here on each object's next call goes
 // to the new one; what is under way ends where it is.
-func (h *Host) takeOverLocked(hp *helper, in *instance, was shared.State) (old *instance, err error) {
+func (h *Host) takeOverLocked(hp *helper, in *instance) (old *instance, err error) {
 	if h.closed {
 		return nil, errClosed()
 	}
 	if in.dead() != nil {
-		hp.state = was
 		return nil, shared.ErrHelperGone.Errorf("the new process of %s has died before it took over: %w", hp.name, in.dead())
 	}
 	old = hp.inst.Load()
@@ -159,7 +162,6 @@ func (h *Host) takeOverLocked(hp *helper, in *instance, was shared.State) (old *
 	if err := hp.rebindLocked(); err != nil {
 		hp.face.Store(before)
 		hp.inst.Store(old)
-		hp.state = was
 		return nil, err
 	}
 	for _, r := range slices.Clone(hp.requires) {
@@ -262,7 +264,7 @@ func (h *Host) retire(ctx context.Context, old *instance) {
 		if err := old.lane.Drain(drain); err != nil {
 			old.log.Warn("calls under way in the process that is replaced are cut", "error", err)
 		}
-		_ = old.finish(ctx, h.cfg.StopTimeout, true) // it goes whatever it says
+		_, _ = old.finish(ctx, h.cfg.StopTimeout, true) // it goes whatever it says
 	}
 	if err := old.stop(ctx, h.cfg.StopTimeout); err != nil {
 		old.log.Error("the process that was replaced does not go away", "error", err)

@@ -53,6 +53,10 @@ func (h *Host) tryRequire(hp *helper, r shared.Requirement) (busy *helper, err e
 	case other == nil:
 		return nil, errNotThere
 	case other.isActiveLocked():
+		// Who is replaced, and active all the while, may have come to require one that requires it.
+		if path := path(other, hp, func(x *helper) []*helper { return x.requires }); path != nil {
+			return nil, circular(path)
+		}
 		if err := meets(r.Name, other.face.Load().info.Version, r.Constraint); err != nil {
 			return nil, err
 		}
@@ -87,14 +91,17 @@ func (h *Host) bringRequired(ctx context.Context, hp *helper, name string, l *lo
 		return err
 	}
 	child := &loading{force: l.force, noAutoload: l.noAutoload, auto: true, parent: hp, depth: l.depth + 1}
-	other, err := h.load(ctx, spec, child)
+	other, err := h.enter(ctx, spec, child)
 	if errors.Is(err, shared.ErrExist) && h.there(name) {
 		return nil // somebody else was faster
 	}
 	if err != nil {
 		return err
 	}
-	l.brought = append(append(l.brought, child.brought...), other)
+	if err := h.bring(ctx, other, true, child); err != nil {
+		return err
+	}
+	l.brought = append(append(l.brought, child.brought...), arrival{other, child.claimed})
 	return nil
 }
 
@@ -108,7 +115,7 @@ func (h *Host) there(name string) bool {
 func (h *Host) autoloadable(asker, name string, refused bool) (shared.HelperSpec, error) {
 	h.mu.Lock()
 	spec, configured := h.catalogue[name]
-	primed := h.findLocked(name) != nil // it is here already
+	primed := h.findLocked(name) != nil && h.leavingLocked(name) == nil // it is here already
 	configured = configured || h.offered[name] != nil
 	h.mu.Unlock()
 	if spec.Name == "" {
@@ -122,7 +129,7 @@ func (h *Host) autoloadable(asker, name string, refused bool) (shared.HelperSpec
 	case h.cfg.Autoload.Allows(name, configured):
 		return spec, nil
 	}
-	if _, err := h.command(&spec); err != nil {
+	if _, err := h.command(&spec); err != nil && (h.cfg.Attach == nil || h.cfg.Attach(name) == nil) {
 		return spec, err // there is nothing that could be allowed
 	}
 	return spec, shared.ErrPermission.Errorf("%s asks for %s, which is not configured and may not be autoloaded", asker, name)

@@ -47,8 +47,10 @@ func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) erro
 
 // unloading is how an unload came about.
 type unloading struct {
-	disable      bool // a builtin may be taken out
-	unreferenced bool // nobody asked for this helper by name: it goes only if it is in nobody's way
+	disable   bool    // a builtin may be taken out
+	takenBack bool    // its load was not to be; a builtin is one that is offered again, unless it is to be disabled
+	unclaimed bool    // only if it is primed
+	parent    *helper // cannot go on before this unload has ended; nil: nobody in the registry
 }
 
 // unload takes a helper out by whomever that is asked for.
@@ -57,7 +59,7 @@ func (h *Host) unload(ctx context.Context, hp *helper, u unloading) error {
 	if err != nil {
 		return err
 	}
-	defer h.endOperation(hp)
+	defer h.endOperation(hp, u.parent)
 	if was == shared.StatePrimed {
 		if in := hp.inst.Load(); in != nil {
 			in.abort()
@@ -73,8 +75,12 @@ func (h *Host) unload(ctx context.Context, hp *helper, u unloading) error {
 		h.resume(hp, was)
 		return err
 	}
-	if hp.builtin != nil {
+	switch {
+	case hp.builtin != nil && u.disable:
 		h.disable(hp)
+		return nil
+	case hp.builtin != nil:
+		h.remove(hp)
 		return nil
 	}
 	err = hp.inst.Load().stop(ctx, h.cfg.StopTimeout)
@@ -90,7 +96,9 @@ func (h *Host) beginUnload(hp *helper, u unloading) (shared.State, error) {
 	switch {
 	case !slices.Contains(h.helpers, hp):
 		return "", h.notLoadedLocked(hp.name)
-	case hp.builtin != nil && (!u.disable || hp.state == shared.StateDisabled):
+	case u.unclaimed && hp.state != shared.StatePrimed:
+		return "", shared.ErrBusy.Errorf("%s is %s", hp.name, hp.state)
+	case hp.builtin != nil && (!u.disable && !u.takenBack || hp.state == shared.StateDisabled):
 		return "", shared.ErrBusy.Errorf("%s is builtin%s", hp.name, hp.disabledLocked())
 	case hp.op != nil:
 		return "", shared.ErrBusy.Errorf("%s is %s", hp.name, hp.doingLocked())
@@ -98,8 +106,12 @@ func (h *Host) beginUnload(hp *helper, u unloading) (shared.State, error) {
 		return "", shared.ErrBusy.Errorf("held by %s", hp.heldByLocked())
 	}
 	was := hp.state
-	hp.state = shared.StateDraining
 	hp.beginLocked(0)
+	if err := h.dependLocked(u.parent, hp); err != nil {
+		hp.endLocked()
+		return "", err
+	}
+	hp.state = shared.StateDraining
 	hp.suspendLocked()
 	return was, nil
 }
@@ -128,8 +140,8 @@ func (h *Host) resume(hp *helper, was shared.State) {
 	}
 	hp.resumeLocked()
 	hp.state = was
-	if in := hp.inst.Load(); in != nil && in.dead() != nil {
-		hp.state = shared.StateFailed
+	if in := hp.inst.Load(); in != nil && in.dead() != nil && was == shared.StateActive {
+		h.failedLocked(in)
 	}
 }
 
@@ -182,8 +194,9 @@ func (h *Host) drain(ctx context.Context, hp *helper) error {
 	return nil
 }
 
-// fini asks the helper to finish. One that is dead, or dies of it, has; one that does not answer has had its chance, or it could never
-// be unloaded; one that says no is ErrBusy, unless it is forced.
+// fini asks the helper to finish. One that says no is ErrBusy, unless it is forced. One that is dead, or dies of it, has finished; one that
+// does not answer, also because the caller gives up, has had its chance: nobody knows what it has ended already, and it cannot be used
+// any more.
 func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
 	if hp.builtin != nil {
 		return hp.finiBuiltin(ctx, h.cfg.StopTimeout, force)
@@ -192,31 +205,30 @@ func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
 	if none.Cause != shared.CauseNone {
 		return nil
 	}
-	if err := in.finish(ctx, h.cfg.StopTimeout, force); err != nil {
-		return hp.refusal(ctx, err, force)
+	answered, err := in.finish(ctx, h.cfg.StopTimeout, force)
+	if err == nil {
+		return nil
 	}
-	return nil
+	return hp.refusal(err, answered && !force)
 }
 
-// refusal returns ErrBusy if what Fini said, or did not say, keeps the helper loaded.
-func (hp *helper) refusal(ctx context.Context, said error, force bool) error {
-	gone := errors.Is(said, shared.ErrHelperGone)
-	mute := errors.Is(said, shared.ErrTimeout) && ctx.Err() == nil
-	if !gone && !mute && !force {
+// refusal returns ErrBusy if what Fini said keeps the helper loaded.
+func (hp *helper) refusal(said error, stays bool) error {
+	if stays {
 		return shared.ErrBusy.Errorf("the helper refuses to finish: %w", said)
 	}
 	hp.log.Warn("the helper did not finish in order", "error", said)
 	return nil
 }
 
-// finish sends Fini and waits for the answer.
-func (in *instance) finish(ctx context.Context, limit time.Duration, force bool) error {
+// finish sends Fini and waits for the answer. The error is the answer's, or why there is none.
+func (in *instance) finish(ctx context.Context, limit time.Duration, force bool) (answered bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	_, err := in.session.Request(ctx, &wire.ControlToHelper{Body: &wire.ControlToHelper_Fini{
+	answer, err := in.session.Request(ctx, &wire.ControlToHelper{Body: &wire.ControlToHelper_Fini{
 		Fini: &wire.FiniRequest{Force: force, BudgetUs: budget(ctx)},
 	}})
-	return err
+	return answer != nil, err
 }
 
 // remove forgets a helper whose process has ended. One that is loaded on demand may be demanded again from then on.
@@ -229,6 +241,9 @@ func (h *Host) remove(hp *helper) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !slices.Contains(h.helpers, hp) {
+		return // Close has overtaken Shutdown
+	}
 	in := hp.inst.Load()
 	h.withdrawLocked(hp)
 	h.generation++
@@ -279,10 +294,16 @@ func (h *Host) failed(in *instance) {
 	hp.lastErr = in.err.Error()
 	switch hp.state {
 	case shared.StateActive:
-		hp.state = shared.StateFailed
-		hp.log.Error("helper is gone", "pid", in.end.PID(), "error", in.err)
-		h.publish(Event{Type: EventFailed, Helper: hp.name, Incarnation: in.number, Cause: shared.CauseCrash, Message: hp.lastErr})
+		h.failedLocked(in)
 	case shared.StatePrimed:
 		hp.log.Error("primed helper is gone", "pid", in.end.PID(), "error", in.err)
 	}
+}
+
+// failedLocked notes that an active helper has died.
+func (h *Host) failedLocked(in *instance) {
+	hp := in.helper
+	hp.state, hp.lastErr = shared.StateFailed, in.err.Error()
+	hp.log.Error("helper is gone", "pid", in.end.PID(), "error", in.err)
+	h.publish(Event{Type: EventFailed, Helper: hp.name, Incarnation: in.number, Cause: shared.CauseCrash, Message: hp.lastErr})
 }
