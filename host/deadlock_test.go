@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/khelp/khelp/host"
+	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/hosttest"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/helper"
@@ -199,5 +200,107 @@ func TestL7_NoCircleByReplacement(t *testing.T) {
 		if err := f.Unload(soon(t), name, host.UnloadOptions{}); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestL10_HookUnloadsWhatItIsCalledBy: a hook asks for the unload of its own helper, and of one on the same head, whose drain waits for it.
+func TestL10_HookUnloadsWhatItIsCalledBy(t *testing.T) {
+	f := newFixture(t, host.Config{})
+	head := head(t, f.Host, "tcp.est_in", hhook.Options{})
+	var with *helper.Host
+	said := make(chan error, 2)
+	hosttest.Put(f.path, helper.Helper[struct{}]{
+		Name: "a", Version: "1.0.0", MaySleep: []shared.HookPoint{"tcp.est_in"},
+		Init: func(ctx context.Context, h *helper.Host) error {
+			with = h
+			return h.Load(ctx, "b")
+		},
+		Hooks: helper.Hooks[struct{}]{"tcp.est_in": func(context.Context, *helper.Call, *struct{}) error {
+			// Without the call's own limit, to see what the host makes of it.
+			said <- with.Unload(context.Background(), "a")
+			said <- with.Unload(context.Background(), "b")
+			return nil
+		}},
+	})
+	hosttest.Put(f.path, helper.Helper[struct{}]{Name: "b", Version: "1.0.0", Hooks: helper.Hooks[struct{}]{
+		"tcp.est_in": func(context.Context, *helper.Call, *struct{}) error { return nil },
+	}})
+	f.configure("a", "b")
+	if err := f.loadSoon("a"); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := head.Run(soon(t), nil, nil); err != nil || v.Rejected {
+		t.Errorf("%+v, %v", v, err)
+	}
+	wantErr(t, hosttest.Await(t, "the answer", said), shared.ErrBusy, "itself")
+	if err := hosttest.Await(t, "the answer", said); err != nil {
+		t.Error(err)
+	}
+	f.wantStates("a=active")
+}
+
+// TestL9_AsOthersAreUnderWay: what is asked for of a helper while it is replaced, and while it leaves.
+func TestL9_AsOthersAreUnderWay(t *testing.T) {
+	f := newFixture(t, host.Config{})
+	inside, goOn := make(chan struct{}), make(chan struct{})
+	wait := func(context.Context, *helper.Host) error {
+		inside <- struct{}{}
+		<-goOn
+		return nil
+	}
+	f.put("a")
+	if err := f.loadSoon("a"); err != nil {
+		t.Fatal(err)
+	}
+	hosttest.Put(f.path, asker("a", wait, wait))
+	ended := make(chan error, 1)
+	go func() { ended <- f.Restart(soon(t), "a") }()
+	hosttest.Await(t, "Init", inside)
+	wantErr(t, f.Unload(soon(t), "a", host.UnloadOptions{}), shared.ErrBusy, "being replaced")
+	wantErr(t, f.Restart(soon(t), "a"), shared.ErrBusy, "being replaced")
+	wantErr(t, f.loadSoon("a"), shared.ErrExist, "loaded already")
+	goOn <- struct{}{}
+	if err := hosttest.Await(t, "the replacement", ended); err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- f.Unload(soon(t), "a", host.UnloadOptions{}) }()
+	hosttest.Await(t, "Fini", inside)
+	wantErr(t, f.Unload(soon(t), "a", host.UnloadOptions{}), shared.ErrBusy, "draining")
+	wantErr(t, f.Restart(soon(t), "a"), shared.ErrBusy, "draining")
+	wantErr(t, f.Hold("a"), shared.ErrBusy, "draining")
+	f.put("a")
+	loaded := make(chan error, 1)
+	go func() { loaded <- f.loadSoon("a") }()
+	goOn <- struct{}{}
+	if err := errors.Join(hosttest.Await(t, "the unload", ended), hosttest.Await(t, "the load", loaded)); err != nil {
+		t.Error(err)
+	}
+	f.wantStates("a=active")
+}
+
+// TestL20_ShutdownBehindAHelperThatWaits: a host that ends amid a load whose helper waits for another one.
+func TestL20_ShutdownBehindAHelperThatWaits(t *testing.T) {
+	f := newFixture(t, host.Config{})
+	inside := make(chan struct{})
+	hosttest.Put(f.path, asker("a", func(ctx context.Context, h *helper.Host) error { return h.Load(ctx, "b") }, nil, "base"))
+	hosttest.Put(f.path, asker("b", func(ctx context.Context, _ *helper.Host) error {
+		close(inside)
+		<-ctx.Done()
+		return ctx.Err()
+	}, nil, "base"))
+	hosttest.Put(f.path, asker("base", nil, wants("c", shared.ErrClosed)))
+	f.put("c", "a")
+	f.configure("a", "b", "base", "c")
+	loaded := make(chan error, 1)
+	go func() { loaded <- f.loadSoon("a") }()
+	hosttest.Await(t, "Init", inside)
+	if err := f.Shutdown(soon(t)); err != nil {
+		t.Error(err)
+	}
+	if err := hosttest.Await(t, "the end of the load", loaded); err == nil {
+		t.Error("loaded, though the host is gone")
+	}
+	for _, left := range host.Left(f.Host) {
+		t.Error(left)
 	}
 }

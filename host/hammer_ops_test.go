@@ -151,4 +151,3 @@ func (st *storm) boot(ctx context.Context, name string) error {
 	}
 	return nil
 }
-
