@@ -227,28 +227,39 @@ func (h *Host) primed(class shared.Class) (builtins, others []*helper) {
 func (h *Host) initPrimed(ctx context.Context, hp *helper) error {
 	l := &loading{}
 	for {
-		h.mu.Lock()
+		busy, err := h.claimPrimed(hp, l)
 		switch {
-		case hp.op != nil:
-			h.mu.Unlock()
-			if err := h.await(ctx, nil, hp); err != nil {
-				return err
-			}
-			continue
-		case hp.state == shared.StatePrimed && slices.Contains(h.helpers, hp):
-			l.claimed = shared.StatePrimed
-			hp.state = shared.StateStarting
-			hp.beginLocked(0)
-			h.mu.Unlock()
-			err := h.bring(ctx, hp, true, l)
-			if err != nil {
+		case busy:
+			err = h.await(ctx, nil, hp)
+		case l.claimed == "":
+			return err
+		default:
+			if err = h.bring(ctx, hp, true, l); err != nil {
 				h.publish(Event{Type: EventLoadFailed, Helper: hp.name, Message: err.Error()})
 			}
 			return err
 		}
-		defer h.mu.Unlock()
-		return hp.failure
+		if err != nil {
+			return err
+		}
 	}
+}
+
+// claimPrimed begins the load of a primed helper; or reports that something is under way on it; or returns what somebody else's load of it
+// came to, and nothing is claimed.
+func (h *Host) claimPrimed(hp *helper, l *loading) (busy bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case hp.op != nil:
+		return true, nil
+	case hp.state != shared.StatePrimed || !slices.Contains(h.helpers, hp):
+		return false, hp.failure
+	}
+	l.claimed = hp.state
+	hp.state = shared.StateStarting
+	hp.beginLocked(0)
+	return false, nil
 }
 
 // EndBoot ends the primed helpers that nobody has claimed, and logs them.

@@ -37,7 +37,7 @@ func asker(name string, init, fini func(ctx context.Context, h *helper.Host) err
 func wants(load string, want error) func(context.Context, *helper.Host) error {
 	return func(ctx context.Context, h *helper.Host) error {
 		if err := h.Load(ctx, load); !errors.Is(err, want) {
-			return fmt.Errorf("load of %s: %w; want %v", load, err, want)
+			return fmt.Errorf("load of %s: %w; want %w", load, err, want)
 		}
 		return nil
 	}

@@ -223,24 +223,32 @@ func (d *demand) run(spec shared.HelperSpec, l *demandLoad) {
 // loadDemanded loads a helper; that somebody else does so already is fine.
 func (h *Host) loadDemanded(ctx context.Context, spec shared.HelperSpec) (*helper, error) {
 	for {
-		hp, err := h.load(ctx, spec, &loading{auto: true, demanded: true})
-		if !errors.Is(err, shared.ErrExist) {
-			return hp, err
+		l := &loading{auto: true, demanded: true}
+		hp, err := h.enter(ctx, spec, l)
+		if err == nil {
+			return hp, h.bring(ctx, hp, true, l)
 		}
-		h.mu.Lock()
-		other := h.findLocked(spec.Name)
-		if other != nil && other.bound {
-			defer h.mu.Unlock()
-			return other, nil
-		}
-		h.mu.Unlock()
-		if other == nil || other.op == nil {
+		other, bound := h.lookAt(spec.Name)
+		switch {
+		case !errors.Is(err, shared.ErrExist):
 			return nil, err
+		case bound:
+			return other, nil
+		case other == nil:
+			continue // it has come to nothing in the meantime
 		}
 		if err := h.await(ctx, nil, other); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// lookAt returns the helper of a name, nil if there is none, and whether its hooks are bound.
+func (h *Host) lookAt(name string) (hp *helper, bound bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	hp = h.findLocked(name)
+	return hp, hp != nil && hp.bound
 }
 
 // standIn stands on a head for a hook of a helper that is loaded by being called.

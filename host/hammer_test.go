@@ -95,7 +95,9 @@ func newStorm(t *testing.T, cfg host.Config) *storm {
 	for _, name := range st.names[2:] {
 		st.put(name)
 	}
-	st.timed("configure", "", func(ctx context.Context) error { return h.Configure(ctx, specs) })
+	if err := st.timed("configure", "", func(ctx context.Context) error { return h.Configure(ctx, specs) }); err != nil {
+		t.Fatal(err)
+	}
 	return st
 }
 

@@ -192,7 +192,7 @@ func TestK3_NoObjectsOnOneThatLeaves(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		} else {
-			defer destroy(t, o)
+			t.Cleanup(func() { destroy(t, o) })
 		}
 		goOn <- answer
 		if err := hosttest.Await(t, "the end of the unload", left); (err == nil) != (answer == nil) {

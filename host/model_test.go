@@ -234,7 +234,7 @@ func (m *model) require(h *modelHelper, r shared.Requirement, force bool, depth 
 		if err != nil {
 			return nil, err
 		}
-		other, brought = child.modelHelper, append(more, child)
+		other, brought = child.modelHelper, slices.Concat(more, []arrived{child})
 	}
 	switch {
 	case h.builtin && !other.builtin:
