@@ -172,7 +172,7 @@ func (h *Host) sweep() {
 		case <-h.kicked:
 		case <-expired:
 			looked = time.Now()
-			h.sweepOnce(h.life)
+			h.sweepOnce(h.life, looked, h.pressed())
 		}
 	}
 }
@@ -224,11 +224,10 @@ func (h *Host) expendableLocked(hp *helper) bool {
 		(hp.autoloaded || h.cfg.Autounload.UnderPressure == PressureUnreferenced)
 }
 
-// sweepOnce is one pass: it unloads whoever's time has come, dependants before whom they require, so that whole chains leave at once.
-func (h *Host) sweepOnce(ctx context.Context) {
-	pressed := h.pressed()
+// sweepOnce is one pass: it unloads whoever's time has come by now, or all that may be if memory is short, dependants before whom they
+// require, so that whole chains leave at once.
+func (h *Host) sweepOnce(ctx context.Context, now time.Time, pressed bool) {
 	h.mu.Lock()
-	now := time.Now()
 	order := h.dependantsFirstLocked()
 	for _, hp := range order {
 		hp.lookLocked(now)

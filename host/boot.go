@@ -1,7 +1,9 @@
 package host
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"sync"
@@ -64,18 +66,51 @@ type entry struct {
 	err    error
 }
 
-// enterAll enters helpers in the order given, which is the order of loading from then on.
+// enterAll enters helpers in the order given, which is the order of loading from then on, all at once: whoever waited for one that is
+// leaving, with others entered, could keep it from doing so.
 func (h *Host) enterAll(ctx context.Context, specs []shared.HelperSpec, priming bool) []entry {
 	g := newGate()
 	entries := make([]entry, len(specs))
 	for i, spec := range specs {
-		e := entry{spec: spec, l: &loading{priming: priming, gate: g}}
-		if e.err = spec.Validate(); e.err == nil {
-			e.helper, e.err = h.enter(ctx, spec, e.l)
+		entries[i] = entry{spec: spec, l: &loading{priming: priming, gate: g}, err: spec.Validate()}
+	}
+	for {
+		leaving := h.tryEnterAll(entries)
+		if leaving == nil {
+			break
 		}
-		entries[i] = e
+		if _, err := h.await(ctx, nil, leaving); err != nil {
+			for i := range entries {
+				entries[i].err = cmp.Or(entries[i].err, err)
+			}
+			return entries
+		}
+	}
+	for i := range entries { // a file whose name somebody has may have another of its own
+		if e := &entries[i]; e.l.guessed && errors.Is(e.err, shared.ErrExist) {
+			e.helper, e.err = h.enter(ctx, e.spec, e.l)
+		}
 	}
 	return entries
+}
+
+// tryEnterAll is enterAll but for the waiting: it returns whom to wait for, and then has entered none.
+func (h *Host) tryEnterAll(entries []entry) (leaving *helper) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range entries {
+		if e := &entries[i]; e.err == nil {
+			if hp := h.leavingLocked(nameOf(&e.spec)); hp != nil {
+				return hp
+			}
+		}
+	}
+	for i := range entries {
+		if e := &entries[i]; e.err == nil {
+			e.helper, e.err = h.enterLocked(e.l.face(e.spec), e.l)
+		}
+	}
+	return nil
 }
 
 func (e *entry) failed(err error) *BootError {

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"runtime/debug"
@@ -180,7 +181,7 @@ func (hp *helper) finiBuiltin(ctx context.Context, limit time.Duration, force bo
 	if err == nil {
 		return nil
 	}
-	return hp.refusal(ctx, err, force)
+	return hp.refusal(err, !force && !errors.Is(err, shared.ErrHelperGone)) // which is a panic
 }
 
 // disable takes a builtin out that has finished. It stays in the registry, so that only who insists gets it back.

@@ -169,7 +169,7 @@ func (d *demand) forgive() { d.err, d.delay, d.retryAt = nil, 0, time.Time{} }
 // armLocked has a helper that is about to leave demanded again from then on, and returns the stand-ins to be put into its place.
 func (h *Host) armLocked(hp *helper) hooksByHead {
 	d := h.demands[hp.name]
-	if d == nil || h.closed {
+	if d == nil || h.closed || d.armed {
 		return nil
 	}
 	base := face{spec: d.face.spec}
@@ -331,14 +331,19 @@ func (d *demand) run(ctx context.Context, spec shared.HelperSpec, l *demandLoad)
 // loadDemanded loads a helper; that somebody else does so already is fine.
 func (h *Host) loadDemanded(ctx context.Context, spec shared.HelperSpec) (*helper, error) {
 	for {
-		hp, err := h.load(ctx, spec, &loading{auto: true, demanded: true})
-		if !errors.Is(err, shared.ErrExist) {
-			return hp, err
+		l := &loading{auto: true, demanded: true}
+		hp, err := h.enter(ctx, spec, l)
+		if err == nil {
+			return hp, h.bring(ctx, hp, l)
 		}
 		other, bound, busy := h.look(spec.Name)
 		switch {
+		case !errors.Is(err, shared.ErrExist):
+			return nil, err
 		case bound:
 			return other, nil
+		case other == nil:
+			continue // it has come to nothing in the meantime
 		case !busy:
 			return nil, err
 		}

@@ -86,7 +86,7 @@ func TestL18_ReconfiguredBesideALoad(t *testing.T) {
 		spec.OnFailure = shared.Closed
 		f.Reconfigure(context.Background(), []shared.HelperSpec{spec}) //nolint:errcheck // it may be busy with the load
 		<-done
-		if n := counts(t, head, "a"); n.Committed != 1 || n.Missed[shared.CauseNotLoaded] != 1 || a.inits.Load() != 2 {
+		if n := countsOn(t, head, "a"); n.Committed != 1 || n.Missed[shared.CauseNotLoaded] != 1 || a.inits.Load() != 2 {
 			t.Errorf("%+v, %d inits", n, a.inits.Load())
 		}
 	})
@@ -206,7 +206,7 @@ func TestL9_RefusedUnloadOfADemandHelper(t *testing.T) {
 				t.Errorf("%s%s", got, h.In())
 			}
 		}
-		if n := counts(t, head, "a"); n.Committed != 3 || n.Calls != 3 || n.Skipped != 0 || a.inits.Load() != 1 || a.calls.Load() != 4 {
+		if n := countsOn(t, head, "a"); n.Committed != 3 || n.Calls != 3 || n.Skipped != 0 || a.inits.Load() != 1 || a.calls.Load() != 4 {
 			t.Errorf("%+v, %d inits, %d calls", n, a.inits.Load(), a.calls.Load())
 		}
 		if st := f.stat("a"); st.State != shared.StateActive || st.Calls != 4 {

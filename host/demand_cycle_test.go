@@ -39,7 +39,7 @@ func TestL18_ComesAndGoes(t *testing.T) {
 			if f.isLoaded("a") || !head.Enabled() {
 				t.Fatalf("idle: loaded %v, enabled %v", f.isLoaded("a"), head.Enabled())
 			}
-			if n := counts(t, head, "a"); n.Committed != 9*(i+1) || n.Calls != n.Committed || n.Skipped != 0 {
+			if n := countsOn(t, head, "a"); n.Committed != 9*(i+1) || n.Calls != n.Committed || n.Skipped != 0 {
 				t.Errorf("round %d: %+v", i, n)
 			}
 			after(time.Hour)
@@ -148,9 +148,9 @@ func TestL18_BesideRuns(t *testing.T) {
 			close(stop)
 			close(often)
 			others.Wait()
-			sum := func() uint64 { n := counts(t, head, "a"); return n.Calls + n.Skipped }
+			sum := func() uint64 { n := countsOn(t, head, "a"); return n.Calls + n.Skipped }
 			hosttest.Until(t, "all runs are counted", func() bool { return sum() >= workers*runs })
-			n := counts(t, head, "a")
+			n := countsOn(t, head, "a")
 			if sum() != workers*runs || n.Committed != uint64(a.calls.Load()) {
 				t.Errorf("%d runs, %d calls: %+v", workers*runs, a.calls.Load(), n)
 			}
@@ -184,7 +184,7 @@ func TestL18_UnloadedByHandItIsDemandedAgain(t *testing.T) {
 			t.Error("nobody stands in")
 		}
 		run(t, head)
-		if a.calls.Load() != 2 || counts(t, head, "a").Committed != 2 {
+		if a.calls.Load() != 2 || countsOn(t, head, "a").Committed != 2 {
 			t.Errorf("%d calls", a.calls.Load())
 		}
 	})

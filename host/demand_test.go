@@ -68,7 +68,7 @@ func run(t testing.TB, head *hhook.Head) hhook.Verdict {
 }
 
 // counts returns the counts of a helper's hook on a head, which must have one.
-func counts(t testing.TB, head *hhook.Head, name string) hhook.Counts {
+func countsOn(t testing.TB, head *hhook.Head, name string) hhook.Counts {
 	t.Helper()
 	var found []*hhook.Hook
 	for _, hook := range head.Hooks() {
@@ -159,7 +159,7 @@ func TestL18_ConcurrentFirstRuns(t *testing.T) {
 						t.Errorf("%s: %d calls, %d inits", name, c.calls.Load(), c.inits.Load())
 					}
 					for _, h := range []*hhook.Head{h1, h2} {
-						if n := counts(t, h, name); n.Committed != 50 || n.Calls != 50 {
+						if n := countsOn(t, h, name); n.Committed != 50 || n.Calls != 50 {
 							t.Errorf("%s%s: %+v", name, h.In(), n)
 						}
 					}
@@ -208,7 +208,7 @@ func TestH11_LoadsWithinTheBudget(t *testing.T) {
 					t.Errorf("when it is loaded: %+v", v)
 				}
 				after(0)
-				n := counts(t, head, "a")
+				n := countsOn(t, head, "a")
 				if n.Calls != 2 || n.Committed != 1 || n.Missed[shared.CauseStarting] != 1 || a.inits.Load() != 1 {
 					t.Errorf("%+v, %d inits", n, a.inits.Load())
 				}
@@ -274,7 +274,7 @@ func TestL18_FailedLoads(t *testing.T) {
 				after(30 * time.Second)
 				run(t, head)
 				after(0)
-				n := counts(t, head, "a")
+				n := countsOn(t, head, "a")
 				if a.calls.Load() != 1 || n.Committed != 1 || n.Missed[shared.CauseNotLoaded] != 5+2*7 {
 					t.Errorf("%d calls, %+v", a.calls.Load(), n)
 				}

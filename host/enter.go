@@ -11,9 +11,7 @@ import (
 // enter finds out who is meant by a spec and enters a load of it: from then on the name is taken. It waits for one that is just leaving.
 // What it returns must go on with bring.
 func (h *Host) enter(ctx context.Context, spec shared.HelperSpec, l *loading) (*helper, error) {
-	f := &face{spec: spec, overrides: l.properties, force: l.force, narrowed: l.classes}
-	l.guessed = spec.Name == ""
-	f.spec.Name = nameOf(&spec)
+	f := l.face(spec)
 	for {
 		hp, leaving, err := h.tryEnter(f, l)
 		switch {
@@ -34,31 +32,53 @@ func (h *Host) enter(ctx context.Context, spec shared.HelperSpec, l *loading) (*
 	}
 }
 
+// face returns what a load takes a helper for.
+func (l *loading) face(spec shared.HelperSpec) *face {
+	f := &face{spec: spec, overrides: l.properties, force: l.force, narrowed: l.classes}
+	l.guessed = spec.Name == ""
+	f.spec.Name = nameOf(&spec)
+	return f
+}
+
 // tryEnter is enter but for the waiting: it returns whom to wait for.
 func (h *Host) tryEnter(f *face, l *loading) (hp, leaving *helper, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
-		return nil, nil, errClosed()
+	if leaving = h.leavingLocked(f.spec.Name); leaving != nil {
+		return nil, leaving, nil
 	}
-	hp = h.findLocked(f.spec.Name)
+	hp, err = h.enterLocked(f, l)
+	return hp, nil, err
+}
+
+// leavingLocked returns the helper of a name if it is just about to leave.
+func (h *Host) leavingLocked(name string) *helper {
+	if hp := h.findLocked(name); hp != nil && hp.state == shared.StateDraining && hp.op != nil {
+		return hp
+	}
+	return nil
+}
+
+// enterLocked is enter where nobody of that name is leaving.
+func (h *Host) enterLocked(f *face, l *loading) (*helper, error) {
+	if h.closed {
+		return nil, errClosed()
+	}
+	hp := h.findLocked(f.spec.Name)
 	switch {
 	case hp == nil:
 		hp = h.newcomerLocked(f, l)
-	case hp.state == shared.StateDraining && hp.op != nil:
-		return nil, hp, nil
 	case hp.op != nil || !hp.claimableLocked(f, l):
-		return nil, nil, hp.occupiedLocked(f, l)
-	}
-	if err := h.dependLocked(l.parent, hp); err != nil { // one that is primed may have asked for what asks for it now
-		return nil, nil, err
-	}
-	if hp.state != shared.StateStarting {
+		return nil, hp.occupiedLocked(f, l)
+	default:
+		if path := h.waits.pathLocked(hp, l.parent); path != nil { // it has asked for things before its Init
+			return nil, circular(path)
+		}
 		l.claimed = hp.state
 		hp.claimLocked(f)
 	}
 	hp.beginLocked(l.depth)
-	return hp, nil, nil
+	return hp, h.dependLocked(l.parent, hp) // which is no circle: that was looked for, and who is new waits for nobody
 }
 
 // newcomerLocked puts a helper into the registry.

@@ -249,11 +249,8 @@ func (in *instance) kill() {
 // abort ends an instance that has not come into use, at once, and with it all it held.
 func (in *instance) abort() {
 	in.endOnce.Do(func() { close(in.ending) })
-	in.host.mu.Lock()
-	in.host.endHoldsLocked(in)
-	in.host.mu.Unlock()
-	in.watcher.Wait()
 	in.endHolds()
+	in.watcher.Wait()
 	in.kill()
 	in.reap()
 }

@@ -103,20 +103,21 @@ func (h *Host) load(ctx context.Context, spec shared.HelperSpec, l *loading) (*h
 func (h *Host) bring(ctx context.Context, hp *helper, l *loading) error {
 	err := h.bringUp(ctx, hp, l)
 	h.mu.Lock()
+	op := hp.op
 	if err != nil {
 		h.unenterLocked(hp, l)
 		hp.failure = err
-		hp.op.err, hp.op.particular = err, l.particular(ctx, err)
+		op.err, op.particular = err, l.particular(ctx, err)
 	}
 	hp.endLocked()
-	h.independLocked(l.parent, hp)
+	h.independLocked(l.parent, op)
 	if err == nil {
 		h.arrivedLocked(hp) // in the same breath, or an unload could come between
 	}
 	h.mu.Unlock()
 	if err != nil {
 		hp.log.Debug("load failed", "error", err)
-		h.rollBack(ctx, l.brought)
+		h.rollBack(ctx, l.brought, l.parent)
 		l.brought = nil
 	}
 	return err
@@ -138,7 +139,7 @@ func (h *Host) bringUp(ctx context.Context, hp *helper, l *loading) error {
 		// The load has failed already, and this helper goes whatever it says.
 		start, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
 		defer cancel()
-		_ = in.finish(start, h.cfg.StopTimeout, true)
+		_, _ = in.finish(start, h.cfg.StopTimeout, true)
 		return errors.Join(err, in.stop(start, h.cfg.StopTimeout))
 	}
 	hp.log.Info("loaded", "version", in.face.info.Version, "pid", in.end.PID(), "sha256", in.end.SHA256())
@@ -175,15 +176,15 @@ func (in *instance) giveUp(err error) error {
 }
 
 // rollBack unloads what a load has brought that came to nothing, the last first, unless somebody else needs it by now, or it would have
-// been there in any case.
-func (h *Host) rollBack(ctx context.Context, all []brought) {
+// been there in any case. Waits cannot go on before that has ended; nil stands for somebody who is no helper.
+func (h *Host) rollBack(ctx context.Context, all []brought, waits *helper) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.StopTimeout)
 	defer cancel()
 	for _, b := range slices.Backward(all) {
-		if b.claimed == shared.StatePrimed {
+		if b.claimed == shared.StatePrimed || b.helper.source == shared.SourceBoot {
 			continue
 		}
-		if err := h.unload(ctx, b.helper, unloading{disable: true, forget: b.claimed != shared.StateDisabled}); err != nil {
+		if err := h.unload(ctx, b.helper, unloading{disable: true, forget: b.claimed != shared.StateDisabled, parent: waits}); err != nil {
 			b.helper.log.Debug("stays, though the load that brought it has failed", "error", err)
 		}
 	}

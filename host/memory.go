@@ -26,7 +26,7 @@ const (
 
 // pressed reports whether memory is short: less is available than the floor, or too much time is lost waiting for it. It is what NetBSD's
 // module thread asks uvm_availmem.
-func (c Autounload) pressed(m Memory) bool {
-	floor := cmp.Or(c.MemoryFloor, defaultMemoryFloor)
+func (a Autounload) pressed(m Memory) bool {
+	floor := cmp.Or(a.MemoryFloor, defaultMemoryFloor)
 	return m.Stalled >= stallLimit || m.Total > 0 && float64(m.Available) < floor*float64(m.Total)
 }

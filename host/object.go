@@ -105,7 +105,7 @@ func (h *Host) tryClaim(classes []shared.Class, failed map[string]bool) ([]birth
 	}
 	var births []birth
 	for _, hp := range h.helpers {
-		if !hp.bound || !hp.face.Load().follows(classes) {
+		if !hp.bound || hp.state == shared.StateDraining || !hp.face.Load().follows(classes) {
 			continue
 		}
 		b := birth{helper: hp, name: hp.name}

@@ -12,8 +12,9 @@ import (
 // operation is a load, an unload or a replacement under way on a helper. There is one at a time. It ends by itself: every step of it has
 // a deadline.
 type operation struct {
-	depth int           // how many requirements deep a load is
-	done  chan struct{} // closed when it has ended
+	helper *helper
+	depth  int           // how many requirements deep a load is
+	done   chan struct{} // closed when it has ended
 
 	// The following are set before it ends.
 	err        error // why a load has failed
@@ -21,7 +22,13 @@ type operation struct {
 }
 
 // beginLocked enters an operation on a helper that has none.
-func (hp *helper) beginLocked(depth int) { hp.op = &operation{depth: depth, done: make(chan struct{})} }
+func (hp *helper) beginLocked(depth int) {
+	hp.op = &operation{helper: hp, depth: depth, done: make(chan struct{})}
+	hp.failure = nil
+}
+
+// overLocked reports whether the operation has ended.
+func (op *operation) overLocked() bool { return op.helper.op != op }
 
 // endLocked ends what beginLocked began.
 func (hp *helper) endLocked() {
@@ -30,18 +37,35 @@ func (hp *helper) endLocked() {
 	hp.host.kick()
 }
 
-func (h *Host) endOperation(hp *helper) {
+// endOperation ends what somebody waits for, who may be nil.
+func (h *Host) endOperation(hp, waits *helper) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	op := hp.op
 	hp.endLocked()
+	h.independLocked(waits, op)
 }
 
-// waits are who cannot go on before an operation on whom has ended. As helpers load one another in their Init, and wait for what others
-// have begun, circles are looked for here, where all of them are seen, and not along one load.
-type waits map[*helper][]*helper
+// waits are who cannot go on before which operations have ended. As helpers have others loaded and unloaded in their Init and their Fini,
+// and wait for what others have begun, circles are looked for here, where all of them are seen, and not along one load.
+type waits map[*helper][]*operation
 
-// pathLocked returns the helpers from one to another, each waiting for the next, or nil.
-func (w waits) path(from, to *helper) []*helper {
+// pathLocked returns the helpers from one to another, each waiting for the next, or nil. Whoever waited for what has ended in the meantime
+// is about to go on.
+func (w waits) pathLocked(from, to *helper) []*helper {
+	return path(from, to, func(at *helper) []*helper {
+		var next []*helper
+		for _, op := range w[at] {
+			if !op.overLocked() {
+				next = append(next, op.helper)
+			}
+		}
+		return next
+	})
+}
+
+// path returns the helpers from one to another, each leading to the next, or nil.
+func path(from, to *helper, next func(*helper) []*helper) []*helper {
 	seen := map[*helper]bool{}
 	var visit func(*helper) []*helper
 	visit = func(at *helper) []*helper {
@@ -52,8 +76,8 @@ func (w waits) path(from, to *helper) []*helper {
 			return nil
 		}
 		seen[at] = true
-		for _, next := range w[at] {
-			if rest := visit(next); rest != nil {
+		for _, n := range next(at) {
+			if rest := visit(n); rest != nil {
 				return append([]*helper{at}, rest...)
 			}
 		}
@@ -62,28 +86,34 @@ func (w waits) path(from, to *helper) []*helper {
 	return visit(from)
 }
 
-// dependLocked enters that hp, unless it is nil, cannot go on before the operation on other has ended. If other waits for hp already, that
-// is ErrDeadlock with the circle. Undo it with independLocked.
+// circular is the error of a path that leads back to where it began.
+func circular(path []*helper) error {
+	var names []string
+	for _, x := range path {
+		names = append(names, x.name)
+	}
+	return shared.ErrDeadlock.Errorf("the requirements go in a circle: %s", strings.Join(append(names, names[0]), " → "))
+}
+
+// dependLocked enters that hp, unless it is nil, cannot go on before the operation under way on other has ended. If other waits for hp
+// already, that is ErrDeadlock with the circle. Undo it with independLocked.
 func (h *Host) dependLocked(hp, other *helper) error {
 	if hp == nil {
 		return nil
 	}
-	if path := h.waits.path(other, hp); path != nil {
-		var names []string
-		for _, x := range path {
-			names = append(names, x.name)
-		}
-		return shared.ErrDeadlock.Errorf("the requirements go in a circle: %s", strings.Join(append(names, other.name), " → "))
+	if path := h.waits.pathLocked(other, hp); path != nil {
+		return circular(path)
 	}
-	h.waits[hp] = append(h.waits[hp], other)
+	h.waits[hp] = append(h.waits[hp], other.op)
 	return nil
 }
 
-func (h *Host) independLocked(hp, other *helper) {
+// independLocked undoes dependLocked. Op may have ended.
+func (h *Host) independLocked(hp *helper, op *operation) {
 	if hp == nil {
 		return
 	}
-	if i := slices.Index(h.waits[hp], other); i >= 0 {
+	if i := slices.Index(h.waits[hp], op); i >= 0 {
 		h.waits[hp] = slices.Delete(h.waits[hp], i, i+1)
 	}
 	if len(h.waits[hp]) == 0 {
@@ -91,10 +121,10 @@ func (h *Host) independLocked(hp, other *helper) {
 	}
 }
 
-func (h *Host) independ(hp, other *helper) {
+func (h *Host) independ(hp *helper, op *operation) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.independLocked(hp, other)
+	h.independLocked(hp, op)
 }
 
 // await waits until the operation under way on other has ended, on behalf of hp; nil stands for somebody who is no helper. It returns the
@@ -111,7 +141,7 @@ func (h *Host) await(ctx context.Context, hp, other *helper) (*operation, error)
 	if err != nil {
 		return nil, err
 	}
-	defer h.independ(hp, other)
+	defer h.independ(hp, op)
 	select {
 	case <-op.done:
 		return op, nil

@@ -155,7 +155,7 @@ func (h *Host) steps(specs []shared.HelperSpec, next map[string]shared.HelperSpe
 	sums := h.sums(specs)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	steps := h.leavingLocked(next)
+	steps := h.departuresLocked(next)
 	for _, spec := range specs {
 		old, was := h.catalogue[spec.Name]
 		hp := h.findLocked(spec.Name)
@@ -190,8 +190,8 @@ func (h *Host) steps(specs []shared.HelperSpec, next map[string]shared.HelperSpe
 	return steps
 }
 
-// leavingLocked returns the steps for helpers that are configured no more.
-func (h *Host) leavingLocked(next map[string]shared.HelperSpec) []step {
+// departuresLocked returns the steps for helpers that are configured no more.
+func (h *Host) departuresLocked(next map[string]shared.HelperSpec) []step {
 	var steps []step
 	leaves := map[string]bool{}
 	for name := range h.catalogue {
@@ -310,7 +310,7 @@ func (h *Host) take(ctx context.Context, steps []step) {
 		case s.Action == ChangeRestart && s.helper.builtin == nil:
 			s.Err = h.replace(ctx, s.helper, func(f *face) { f.spec = s.spec })
 		case s.Action == ChangeRestart:
-			s.Err = h.reinit(ctx, s.helper, s.spec)
+			s.Err = h.reinit(ctx, s)
 		default:
 			updates = append(updates, s)
 		}
@@ -390,21 +390,28 @@ func (h *Host) updateLocked(steps []*step) error {
 	return nil
 }
 
-// reinit gives a builtin other properties: it is taken out and brought back, for it has no process that could take over.
-func (h *Host) reinit(ctx context.Context, hp *helper, spec shared.HelperSpec) error {
-	if err := h.unload(ctx, hp, unloading{disable: true}); err != nil {
+// reinit gives a builtin other properties: it is taken out and brought back, for it has no process that could take over. One that is
+// primed has yet to be initialised.
+func (h *Host) reinit(ctx context.Context, s *step) error {
+	if h.isPrimed(s.helper) {
+		h.update([]*step{s})
+		return s.Err
+	}
+	if err := h.unload(ctx, s.helper, unloading{disable: true, forget: true}); err != nil {
 		return err
 	}
-	h.mu.Lock()
-	h.helpers = slices.DeleteFunc(h.helpers, func(x *helper) bool { return x == hp })
-	h.mu.Unlock()
-	old := hp.face.Load().spec
-	_, err := h.load(ctx, spec, &loading{force: true})
+	_, err := h.load(ctx, s.spec, &loading{force: true})
 	if err != nil {
-		_, back := h.load(ctx, old, &loading{force: true})
+		_, back := h.load(ctx, s.helper.face.Load().spec, &loading{force: true})
 		err = errors.Join(err, back)
 	}
 	return err
+}
+
+func (h *Host) isPrimed(hp *helper) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return hp.state == shared.StatePrimed
 }
 
 func (h *Host) isActive(name string) bool {

@@ -34,8 +34,7 @@ func (h *Host) Restart(ctx context.Context, name string) error {
 
 // replace puts another process in the place of a helper's, with what change makes of its face.
 func (h *Host) replace(ctx context.Context, hp *helper, change func(*face)) error {
-	was, err := h.beginReplace(hp)
-	if err != nil {
+	if err := h.beginReplace(hp); err != nil {
 		return err
 	}
 	in, err := h.succeed(ctx, hp, change)
@@ -44,8 +43,8 @@ func (h *Host) replace(ctx context.Context, hp *helper, change func(*face)) erro
 	if err == nil {
 		old, err = h.takeOverLocked(hp, in)
 	}
-	if err != nil && hp.state == shared.StateRestarting {
-		hp.state = was
+	if err != nil && hp.state == shared.StateRestarting { // else it is still active, unless it has died in the meantime
+		hp.state = shared.StateFailed
 	}
 	hp.endLocked()
 	h.mu.Unlock()
@@ -62,25 +61,23 @@ func (h *Host) replace(ctx context.Context, hp *helper, change func(*face)) erro
 	return nil
 }
 
-func (h *Host) beginReplace(hp *helper) (shared.State, error) {
+func (h *Host) beginReplace(hp *helper) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	was := hp.state
 	switch {
 	case !slices.Contains(h.helpers, hp):
-		return "", h.notLoadedLocked(hp.name)
+		return h.notLoadedLocked(hp.name)
 	case hp.builtin != nil:
-		return "", shared.ErrBusy.Errorf("%s is builtin and has no process", hp.name)
+		return shared.ErrBusy.Errorf("%s is builtin and has no process", hp.name)
 	case hp.op != nil:
-		return "", shared.ErrBusy.Errorf("%s is %s", hp.name, hp.doingLocked())
-	case was != shared.StateActive && was != shared.StateFailed:
-		return "", shared.ErrBusy.Errorf("%s is %s", hp.name, was)
-	}
-	if was == shared.StateFailed {
+		return shared.ErrBusy.Errorf("%s is %s", hp.name, hp.doingLocked())
+	case hp.state == shared.StateFailed:
 		hp.state = shared.StateRestarting
+	case hp.state != shared.StateActive:
+		return shared.ErrBusy.Errorf("%s is %s", hp.name, hp.state)
 	}
 	hp.beginLocked(0)
-	return was, nil
+	return nil
 }
 
 // succeed starts, describes and initialises the process that is to take over. What it requires in addition is loaded and held.
@@ -110,24 +107,33 @@ func (h *Host) succeed(ctx context.Context, hp *helper, change func(*face)) (*in
 	if err := h.initialise(ctx, in, l); err != nil {
 		err = in.giveUp(err)
 		h.mu.Lock()
-		h.endHoldsLocked(in)
 		for _, r := range slices.Clone(hp.requires) {
 			if !slices.Contains(held, r) {
 				hp.unlinkLocked(r)
 			}
 		}
 		h.mu.Unlock()
-		h.rollBack(ctx, l.brought)
+		h.rollBack(ctx, l.brought, hp)
 		return nil, err
 	}
 	return in, nil
 }
 
-// compatible refuses a process that would not understand the data that objects hold.
+// compatible refuses a process that would not understand the data that objects hold, or is of a version that others cannot work with.
 func (h *Host) compatible(hp *helper, info *shared.Modinfo) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	have := hp.face.Load().info
+	for _, d := range hp.dependants {
+		for _, r := range d.face.Load().requires {
+			if r.Name != hp.name {
+				continue
+			}
+			if err := meets(hp.name, info.Version, r.Constraint); err != nil {
+				return fmt.Errorf("%s requires it: %w", d.name, err)
+			}
+		}
+	}
 	switch {
 	case hp.objects == 0 || !have.NeedsOSD:
 		return nil
@@ -282,7 +288,7 @@ func (h *Host) retire(ctx context.Context, old *instance) {
 		if err := old.lane.Drain(drain); err != nil {
 			old.log.Warn("calls under way in the process that is replaced are cut", "error", err)
 		}
-		_ = old.finish(ctx, h.cfg.StopTimeout, true) // it goes whatever it says
+		_, _ = old.finish(ctx, h.cfg.StopTimeout, true) // it goes whatever it says
 	}
 	if err := old.stop(ctx, h.cfg.StopTimeout); err != nil {
 		old.log.Error("the process that was replaced does not go away", "error", err)

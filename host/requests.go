@@ -141,12 +141,13 @@ func (in *instance) loadFor(ctx context.Context, r shared.Requirement) error {
 	if hp.op != nil {
 		depth = hp.op.depth
 	}
-	there := h.findLocked(r.Name)
+	other := h.findLocked(r.Name)
+	there := other != nil && other.op == nil && other.bound
 	h.mu.Unlock()
 	switch {
 	case r.Name == hp.name:
 		return shared.ErrExist.Errorf("%s asks to load itself", hp.name)
-	case there != nil && there.op == nil && there.bound:
+	case there:
 		return shared.ErrExist.Errorf("helper %q is loaded already", r.Name)
 	case depth >= h.cfg.MaxDepth:
 		return shared.ErrTooManyLinks.Errorf("%s asks for %s: it would be load %d in a row, the limit is %d", hp.name, r.Name, depth+1, h.cfg.MaxDepth)
@@ -161,12 +162,11 @@ func (in *instance) loadFor(ctx context.Context, r shared.Requirement) error {
 	}
 	defer done()
 	l := &loading{auto: true, parent: hp, depth: depth + 1}
-	other, err := h.load(ctx, spec, l)
-	if err != nil {
+	if other, err = h.load(ctx, spec, l); err != nil {
 		return err
 	}
 	if err := meets(r.Name, other.face.Load().info.Version, r.Constraint); err != nil {
-		h.rollBack(ctx, append(l.brought, brought{other, l.claimed}))
+		h.rollBack(ctx, append(l.brought, brought{other, l.claimed}), hp)
 		return err
 	}
 	h.mu.Lock()
@@ -200,7 +200,7 @@ func (in *instance) unloadFor(ctx context.Context, name string) error {
 		return err
 	}
 	defer done()
-	if err := h.unload(ctx, other, unloading{}); err != nil {
+	if err := h.unload(ctx, other, unloading{parent: hp}); err != nil {
 		return err
 	}
 	h.mu.Lock()

@@ -53,6 +53,10 @@ func (h *Host) tryRequire(hp *helper, r shared.Requirement) (busy *helper, err e
 	case other == nil:
 		return nil, errNotThere
 	case other.isActiveLocked():
+		// Who is replaced, and active all the while, may have come to require one that requires it.
+		if path := path(other, hp, func(x *helper) []*helper { return x.requires }); path != nil {
+			return nil, circular(path)
+		}
 		if err := meets(r.Name, other.face.Load().info.Version, r.Constraint); err != nil {
 			return nil, err
 		}
@@ -87,11 +91,14 @@ func (h *Host) bringRequired(ctx context.Context, hp *helper, name string, l *lo
 		return err
 	}
 	child := &loading{force: l.force, noAutoload: l.noAutoload, auto: true, parent: hp, depth: l.depth + 1}
-	other, err := h.load(ctx, spec, child)
+	other, err := h.enter(ctx, spec, child)
 	if errors.Is(err, shared.ErrExist) && h.there(name) {
 		return nil // somebody else was faster
 	}
 	if err != nil {
+		return err
+	}
+	if err := h.bring(ctx, other, child); err != nil {
 		return err
 	}
 	l.brought = append(append(l.brought, child.brought...), brought{other, child.claimed})
@@ -110,6 +117,9 @@ func (h *Host) autoloadable(asker *helper, incarnation uint32, name string, refu
 	h.mu.Lock()
 	spec, configured := h.catalogue[name]
 	there := h.findLocked(name)
+	if h.leavingLocked(name) != nil {
+		there = nil
+	}
 	active := there != nil && (there.bound || there.op != nil) // or soon; it may have become so just now
 	allowed := h.cfg.Autoload.Allows(name, configured || h.offered[name] != nil)
 	h.mu.Unlock()

@@ -54,9 +54,10 @@ var errHeld = errors.New("held")
 
 // unloading is how an unload came about.
 type unloading struct {
-	disable   bool // a builtin may be taken out
-	forget    bool // and is then offered as before, not disabled
-	unclaimed bool // only if it is primed still
+	disable   bool    // a builtin may be taken out
+	forget    bool    // and is then offered as before, not disabled
+	unclaimed bool    // only if it is primed still
+	parent    *helper // cannot go on before this unload has ended; nil: nobody in the registry
 
 	expired bool      // it has been idle for long enough, which a call may have changed
 	since   time.Time // nobody has needed it, nor for its sake whom it requires, since then; zero: it is needed until it has left
@@ -68,7 +69,7 @@ func (h *Host) unload(ctx context.Context, hp *helper, u unloading) error {
 	if err != nil {
 		return err
 	}
-	defer h.endOperation(hp)
+	defer h.endOperation(hp, u.parent)
 	if was == shared.StatePrimed {
 		if in := hp.inst.Load(); in != nil {
 			in.abort()
@@ -125,8 +126,12 @@ func (h *Host) beginUnload(hp *helper, u unloading) (shared.State, error) {
 		}
 	}
 	was := hp.state
-	hp.state, hp.leaving = shared.StateDraining, u.since
 	hp.beginLocked(0)
+	if err := h.dependLocked(u.parent, hp); err != nil {
+		hp.endLocked()
+		return "", err
+	}
+	hp.state, hp.leaving = shared.StateDraining, u.since
 	if !hp.stepAsideLocked() {
 		hp.suspendLocked()
 	}
@@ -157,7 +162,7 @@ func (h *Host) resume(hp *helper, was shared.State) {
 	}
 	hp.resumeLocked()
 	hp.state = was
-	if in := hp.inst.Load(); in != nil && in.dead() != nil {
+	if in := hp.inst.Load(); in != nil && in.dead() != nil && was == shared.StateActive {
 		h.failLocked(in)
 	}
 }
@@ -213,8 +218,9 @@ func (h *Host) drain(ctx context.Context, hp *helper) error {
 	return nil
 }
 
-// fini asks the helper to finish. One that is dead, or dies of it, has; one that does not answer has had its chance, or it could never
-// be unloaded; one that says no is ErrBusy, unless it is forced.
+// fini asks the helper to finish. One that says no is ErrBusy, unless it is forced. One that is dead, or dies of it, has finished; one that
+// does not answer, also because the caller gives up, has had its chance: nobody knows what it has ended already, and it cannot be used
+// any more.
 func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
 	if hp.builtin != nil {
 		return hp.finiBuiltin(ctx, h.cfg.StopTimeout, force)
@@ -223,31 +229,30 @@ func (h *Host) fini(ctx context.Context, hp *helper, force bool) error {
 	if none.Cause != shared.CauseNone {
 		return nil
 	}
-	if err := in.finish(ctx, h.cfg.StopTimeout, force); err != nil {
-		return hp.refusal(ctx, err, force)
+	answered, err := in.finish(ctx, h.cfg.StopTimeout, force)
+	if err == nil {
+		return nil
 	}
-	return nil
+	return hp.refusal(err, answered && !force)
 }
 
-// refusal returns ErrBusy if what Fini said, or did not say, keeps the helper loaded.
-func (hp *helper) refusal(ctx context.Context, said error, force bool) error {
-	gone := errors.Is(said, shared.ErrHelperGone)
-	mute := errors.Is(said, shared.ErrTimeout) && ctx.Err() == nil
-	if !gone && !mute && !force {
+// refusal returns ErrBusy if what Fini said keeps the helper loaded.
+func (hp *helper) refusal(said error, stays bool) error {
+	if stays {
 		return shared.ErrBusy.Errorf("the helper refuses to finish: %w", said)
 	}
 	hp.log.Warn("the helper did not finish in order", "error", said)
 	return nil
 }
 
-// finish sends Fini and waits for the answer.
-func (in *instance) finish(ctx context.Context, limit time.Duration, force bool) error {
+// finish sends Fini and waits for the answer. The error is the answer's, or why there is none.
+func (in *instance) finish(ctx context.Context, limit time.Duration, force bool) (answered bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	_, err := in.session.Request(ctx, &wire.ControlToHelper{Body: &wire.ControlToHelper_Fini{
+	answer, err := in.session.Request(ctx, &wire.ControlToHelper{Body: &wire.ControlToHelper_Fini{
 		Fini: &wire.FiniRequest{Force: force, BudgetUs: budget(ctx)},
 	}})
-	return err
+	return answer != nil, err
 }
 
 // remove forgets a helper whose process has ended. One that is loaded on demand may be demanded again from then on.
@@ -262,6 +267,9 @@ func (h *Host) remove(hp *helper) {
 func (h *Host) forget(hp *helper) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if !slices.Contains(h.helpers, hp) {
+		return // Close has overtaken Shutdown
+	}
 	if hp.aside > 0 { // stand-ins are there already
 		hp.unbindLocked(nil)
 	} else {

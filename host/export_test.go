@@ -1,0 +1,32 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Waiting returns how many helpers cannot go on before something under way on others has ended.
+func Waiting(h *Host) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.waits)
+}
+
+// Sweep makes one pass of autounloading as if it were some time later.
+func Sweep(h *Host, later time.Duration, pressed bool) {
+	h.sweepOnce(context.Background(), time.Now().Add(later), pressed)
+}
+
+// Left says what a host still keeps that should be gone when all its helpers are.
+func Left(h *Host) (left []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, hp := range h.helpers {
+		left = append(left, fmt.Sprintf("%s is %s, held by %v, requires %d", hp.name, hp.state, hp.holdersLocked(), len(hp.requires)))
+	}
+	for hp := range h.waits {
+		left = append(left, fmt.Sprintf("%s waits for %d operations", hp.name, len(h.waits[hp])))
+	}
+	return left
+}

@@ -1,0 +1,333 @@
+package host_test
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/khelp/khelp/host"
+	"github.com/khelp/khelp/shared"
+)
+
+func (m *model) prime(name string) error {
+	switch h := m.find(name); {
+	case h != nil && h.state == shared.StateDisabled:
+		return shared.ErrPermission
+	case h != nil:
+		return shared.ErrExist
+	}
+	h := m.newcomer(m.asked(name))
+	if err := m.describe(h, ""); err != nil {
+		m.remove(h)
+		return err
+	}
+	h.state = shared.StatePrimed
+	if !h.builtin {
+		h.source = shared.SourceBoot
+	}
+	m.event(host.EventPrimed, name)
+	return nil
+}
+
+// primed returns the primed helpers of a class, all for "".
+func (m *model) primed(class shared.Class) (builtins, others []*modelHelper) {
+	for _, h := range m.helpers {
+		switch {
+		case h.state != shared.StatePrimed || class != "" && h.class != class:
+		case h.builtin:
+			builtins = append(builtins, h)
+		default:
+			others = append(others, h)
+		}
+	}
+	return builtins, others
+}
+
+func (m *model) initClass(class shared.Class) map[string]error {
+	failed := map[string]error{}
+	builtins, others := m.primed(class)
+	for _, h := range slices.Concat(builtins, others) {
+		if h.state != shared.StatePrimed || m.find(h.name) != h {
+			continue // initialised for one that required it
+		}
+		if err := m.operatorLoads(h.name, false); err != nil {
+			failed[h.name] = err
+		}
+	}
+	return failed
+}
+
+func (m *model) endBoot() {
+	builtins, others := m.primed("")
+	for _, h := range slices.Concat(builtins, others) {
+		_ = m.leave(h, true) // nobody can hold it
+	}
+}
+
+func (m *model) hold(name string) error {
+	h := m.find(name)
+	switch {
+	case h == nil || h.state == shared.StateDisabled:
+		return shared.ErrNotExist
+	case h.state == shared.StatePrimed:
+		return shared.ErrBusy
+	}
+	h.holds++
+	return nil
+}
+
+func (m *model) rele(name string) error {
+	h := m.find(name)
+	switch {
+	case h == nil:
+		return shared.ErrNotExist
+	case h.holds == 0:
+		return shared.ErrInvalid
+	}
+	h.holds--
+	return nil
+}
+
+// crash is the death of a process.
+func (m *model) crash(h *modelHelper) {
+	h.dead = true
+	if h.state == shared.StateActive {
+		h.state = shared.StateFailed
+		m.event(host.EventFailed, h.name)
+	}
+}
+
+// newObject returns those who follow an object.
+func (m *model) newObject(class shared.Class) (on []*modelHelper) {
+	for _, h := range m.helpers {
+		if (h.state == shared.StateActive || h.state == shared.StateFailed) && h.osd && h.class == class {
+			h.objects++
+			on = append(on, h)
+		}
+	}
+	return on
+}
+
+func (m *model) restart(h *modelHelper, change func(*modelHelper)) error {
+	switch {
+	case h == nil || !slices.Contains(m.helpers, h):
+		return shared.ErrNotExist
+	case h.builtin, h.state != shared.StateActive && h.state != shared.StateFailed:
+		return shared.ErrBusy
+	}
+	was := *h
+	was.needs = slices.Clone(h.needs)
+	change(h)
+	brought, crashed, err := m.succeed(h)
+	if err != nil {
+		*h = was
+		m.rollBack(brought)
+		if crashed && !h.dead { // the fixture's crash ends both processes
+			m.crash(h)
+			m.unordered = true
+		}
+		return err
+	}
+	h.needs = slices.DeleteFunc(h.needs, func(n *modelHelper) bool {
+		return !slices.ContainsFunc(h.wants(), func(r shared.Requirement) bool { return r.Name == n.name })
+	})
+	h.state, h.dead = shared.StateActive, false
+	h.restarts++
+	m.generation++
+	m.event(host.EventReplaced, h.name)
+	return nil
+}
+
+// succeed takes another process for a helper as far as its Init.
+func (m *model) succeed(h *modelHelper) (brought []arrived, crashed bool, err error) {
+	if h.state == shared.StateFailed {
+		h.state = shared.StateRestarting
+	}
+	kept := h.osd
+	if err := m.describe(h, ""); err != nil {
+		return nil, false, err
+	}
+	if h.objects > 0 && kept && !h.osd {
+		return nil, false, shared.ErrIncompatible
+	}
+	for _, d := range m.dependants(h) {
+		for _, r := range d.wants() {
+			if r.Name == h.name && !suits(h.version, r.Constraint) {
+				return nil, false, shared.ErrIncompatible
+			}
+		}
+	}
+	brought, err = m.requireAll(h, h.wants(), false, 0)
+	switch {
+	case err != nil:
+		return brought, false, err
+	case h.init == crashes:
+		return brought, true, shared.ErrHelperGone
+	case h.init == refuses:
+		return brought, false, shared.ErrInvalid
+	}
+	return brought, false, nil
+}
+
+// sweep is a pass of autounloading so late that everybody has been idle for long.
+func (m *model) sweep(pressed bool) {
+	m.unordered = true
+	tried := map[*modelHelper]bool{}
+	var try func(h *modelHelper)
+	try = func(h *modelHelper) {
+		if tried[h] {
+			return
+		}
+		tried[h] = true
+		for _, d := range m.dependants(h) {
+			try(d)
+		}
+		policy := cmp.Or(h.spec.Autounload, shared.AutounloadIdle)
+		once := policy == shared.AutounloadOnce
+		switch {
+		case h.builtin || h.state != shared.StateActive || policy == shared.AutounloadNever:
+		case m.refs(h) > 0 && !once:
+		case !h.auto && !(pressed && m.unreferenced):
+		case !pressed && once && h.tried:
+		default:
+			if h.tried = true; !h.stays {
+				_ = m.leave(h, false) // who is held, or refuses, stays
+			}
+		}
+	}
+	for _, h := range slices.Clone(m.helpers) {
+		try(h)
+	}
+}
+
+// change is what a reload did to one helper.
+type change struct {
+	action host.ChangeAction
+	err    error
+}
+
+func when(spec shared.HelperSpec) shared.LoadWhen { return cmp.Or(spec.Load, shared.LoadBoot) }
+
+// action is what the change of a spec takes.
+func action(old, spec shared.HelperSpec) host.ChangeAction {
+	switch {
+	case !slices.Equal(old.Requires, spec.Requires):
+		return host.ChangeRestart
+	case when(old) != when(spec) || old.Autounload != spec.Autounload:
+		return host.ChangeUpdate
+	}
+	return ""
+}
+
+func (m *model) reconfigure(specs []shared.HelperSpec) map[string]change {
+	m.unordered = true
+	changes, helpers, before := map[string]change{}, map[string]*modelHelper{}, m.catalogue
+	next := map[string]shared.HelperSpec{}
+	for _, spec := range specs {
+		next[spec.Name] = spec
+		old, was := before[spec.Name]
+		h := m.find(spec.Name)
+		helpers[spec.Name] = h
+		switch {
+		case h == nil && when(spec) == shared.LoadBoot:
+			changes[spec.Name] = change{action: host.ChangeLoad}
+		case h == nil && !was, h == nil && action(old, spec) != "":
+			changes[spec.Name] = change{action: host.ChangeUpdate}
+		case h != nil:
+			have := h.spec
+			if was {
+				have.Load = old.Load
+			}
+			if a := action(have, spec); a != "" {
+				changes[spec.Name] = change{action: a}
+			}
+		}
+	}
+	m.catalogue = next
+	m.depart(before, next, changes)
+	for _, step := range []bool{false, true} {
+		for _, spec := range specs {
+			if c, ok := changes[spec.Name]; ok && (c.action == host.ChangeLoad) == step {
+				c.err = m.change(c.action, helpers[spec.Name], spec)
+				changes[spec.Name] = c
+			}
+		}
+	}
+	for name, c := range changes {
+		if old, was := before[name]; c.err != nil && was {
+			m.catalogue[name] = old
+		} else if c.err != nil {
+			delete(m.catalogue, name)
+		}
+	}
+	return changes
+}
+
+// depart has those leave who are configured no more, dependants first.
+func (m *model) depart(before, next map[string]shared.HelperSpec, changes map[string]change) {
+	done := map[*modelHelper]bool{}
+	var try func(h *modelHelper)
+	try = func(h *modelHelper) {
+		if done[h] {
+			return
+		}
+		done[h] = true
+		for _, d := range m.dependants(h) {
+			try(d)
+		}
+		_, was := before[h.name]
+		if _, stays := next[h.name]; was && !stays {
+			changes[h.name] = change{host.ChangeUnload, m.unload(h, true)}
+		}
+	}
+	for _, h := range slices.Clone(m.helpers) {
+		try(h)
+	}
+	for name := range before {
+		if _, stays := next[name]; !stays && changes[name].action == "" {
+			changes[name] = change{action: host.ChangeUpdate}
+		}
+	}
+}
+
+func (m *model) change(action host.ChangeAction, h *modelHelper, spec shared.HelperSpec) error {
+	switch {
+	case action == host.ChangeLoad:
+		_, _, err := m.load(spec, false, false, 0)
+		if err == nil {
+			return nil
+		}
+		m.event(host.EventLoadFailed, spec.Name)
+		if h := m.find(spec.Name); h != nil && h.state == shared.StateActive {
+			return nil
+		}
+		return err
+	case h == nil:
+		return nil
+	case action == host.ChangeRestart && !h.builtin:
+		return m.restart(h, func(h *modelHelper) { h.spec = spec })
+	case action == host.ChangeRestart:
+		return m.reinit(h, spec)
+	case m.find(spec.Name) != h:
+		return shared.ErrNotExist
+	}
+	h.spec = spec
+	return nil
+}
+
+// reinit gives a builtin another spec.
+func (m *model) reinit(h *modelHelper, spec shared.HelperSpec) error {
+	if h.state == shared.StatePrimed && m.find(h.name) == h {
+		h.spec = spec
+		return nil
+	}
+	old := h.spec
+	if err := m.unload(h, true); err != nil {
+		return err
+	}
+	m.remove(h)
+	_, _, err := m.load(spec, true, false, 0)
+	if err != nil {
+		_, _, _ = m.load(old, true, false, 0) // it does not come back either, or does
+	}
+	return err
+}
