@@ -125,6 +125,10 @@ func (h *Host) removeHook(in *instance, info shared.HookInfo) error {
 	return nil
 }
 
+func sameFunction(a hhook.HookConfig, b shared.HookInfo) bool {
+	return a.Index == b.Index && string(a.UData) == string(b.UData)
+}
+
 func sameHook(a, b shared.HookInfo) bool {
 	return a.Point == b.Point && a.Index == b.Index && string(a.UData) == string(b.UData)
 }
