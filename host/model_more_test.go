@@ -259,9 +259,9 @@ func (m *model) reconfigure(specs []shared.HelperSpec) map[string]change {
 	}
 	m.catalogue = next
 	m.depart(before, next, changes)
-	for _, step := range []bool{false, true} {
+	for _, action := range []host.ChangeAction{host.ChangeRestart, host.ChangeUpdate, host.ChangeLoad} {
 		for _, spec := range specs {
-			if c, ok := changes[spec.Name]; ok && (c.action == host.ChangeLoad) == step {
+			if c, ok := changes[spec.Name]; ok && c.action == action {
 				c.err = m.change(c.action, helpers[spec.Name], spec)
 				changes[spec.Name] = c
 			}
@@ -347,9 +347,9 @@ func (m *model) reinit(h *modelHelper, spec shared.HelperSpec) error {
 	if err := m.leave(h, false); err != nil {
 		return err
 	}
-	_, _, err := m.load(spec, how{force: true})
+	_, _, err := m.load(spec, how{})
 	if err != nil {
-		_, _, _ = m.load(old, how{force: true}) // it does not come back either, or does
+		_, _, _ = m.load(old, how{}) // it does not come back either, or does
 	}
 	return err
 }

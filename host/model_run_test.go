@@ -31,6 +31,8 @@ const (
 	modelNeeds = 3
 	modelSteps = 30_000 // of all runs together
 	modelLimit = 20 * time.Second
+	// Events are told before what they tell of returns, or is seen.
+	modelPatience = 2 * time.Second
 )
 
 // simulation is a host beside its model.
@@ -327,8 +329,10 @@ func (s *simulation) checkIDs(helpers []host.HelperStat) {
 
 func (s *simulation) checkEvents() {
 	var got []string
+	ctx, cancel := context.WithTimeout(s.ctx, modelPatience)
+	defer cancel()
 	for range s.events {
-		e, err := s.sub.Next(s.ctx)
+		e, err := s.sub.Next(ctx)
 		if err != nil {
 			s.Fatalf("events %q, want %q: %v", got, s.events, err)
 		}

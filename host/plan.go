@@ -413,12 +413,15 @@ func (h *Host) reinit(ctx context.Context, s *step) error {
 	if err := h.unload(ctx, s.helper, unloading{disable: true, forget: true}); err != nil {
 		return err
 	}
-	_, err := h.load(ctx, s.spec, &loading{force: true})
-	if err != nil {
-		_, back := h.load(ctx, s.helper.face.Load().spec, &loading{force: true})
-		err = errors.Join(err, back)
+	was := s.helper.face.Load()
+	again := func(spec shared.HelperSpec) error {
+		_, err := h.load(ctx, spec, &loading{classes: was.narrowed, properties: was.overrides})
+		return err
 	}
-	return err
+	if err := again(s.spec); err != nil {
+		return errors.Join(err, again(was.spec))
+	}
+	return nil
 }
 
 func (h *Host) isPrimed(hp *helper) bool {
