@@ -130,17 +130,17 @@ func (h *Host) SetAutounload(a Autounload) error {
 	return nil
 }
 
-func (c *Autounload) complete() error {
-	c.After = cmp.Or(c.After, shared.DefaultAutounloadAfter)
-	c.MemoryFloor = cmp.Or(c.MemoryFloor, shared.DefaultMemoryFloor)
-	c.UnderPressure = cmp.Or(c.UnderPressure, PressureAutoloaded)
+func (a *Autounload) complete() error {
+	a.After = cmp.Or(a.After, shared.DefaultAutounloadAfter)
+	a.MemoryFloor = cmp.Or(a.MemoryFloor, shared.DefaultMemoryFloor)
+	a.UnderPressure = cmp.Or(a.UnderPressure, PressureAutoloaded)
 	switch {
-	case c.After < 0:
-		return shared.ErrInvalid.Errorf("autounload after %v is negative", c.After)
-	case !(c.MemoryFloor > 0 && c.MemoryFloor < 1):
-		return shared.ErrInvalid.Errorf("memory floor %v must be a share between 0 and 1", c.MemoryFloor)
-	case c.UnderPressure != PressureAutoloaded && c.UnderPressure != PressureUnreferenced:
-		return shared.ErrInvalid.Errorf("under pressure %q must be autoloaded or unreferenced", string(c.UnderPressure))
+	case a.After < 0:
+		return shared.ErrInvalid.Errorf("autounload after %v is negative", a.After)
+	case !(a.MemoryFloor > 0 && a.MemoryFloor < 1):
+		return shared.ErrInvalid.Errorf("memory floor %v must be a share between 0 and 1", a.MemoryFloor)
+	case a.UnderPressure != PressureAutoloaded && a.UnderPressure != PressureUnreferenced:
+		return shared.ErrInvalid.Errorf("under pressure %q must be autoloaded or unreferenced", string(a.UnderPressure))
 	}
 	return nil
 }

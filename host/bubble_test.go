@@ -33,11 +33,18 @@ func bubbleFixture(t testing.TB, cfg host.Config) *fixture {
 	return newFixture(t, cfg)
 }
 
+// takes is how long something takes in a bubble, where no time is lost.
+func takes(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // the clock of a bubble
+}
+
 // after lets time go by and what is to happen then.
 func after(d time.Duration) {
-	time.Sleep(d)
+	takes(d)
 	synctest.Wait()
 }
+
+func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
 
 func (f *fixture) stat(name string) host.HelperStat {
 	f.t.Helper()

@@ -173,7 +173,7 @@ func TestL9_RefusedUnloadOfADemandHelper(t *testing.T) {
 		var a, b, c tally
 		hp := a.helper("a", "p.x")
 		hp.Fini = func(context.Context) error {
-			time.Sleep(500 * time.Millisecond)
+			takes(500 * time.Millisecond)
 			return errors.New("in the middle of something")
 		}
 		hosttest.Put(f.path, hp)

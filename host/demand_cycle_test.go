@@ -67,16 +67,16 @@ func TestL18_PingPong(t *testing.T) {
 			}
 			return time.Since(came).Truncate(5 * time.Second) // a look each second notices the last call
 		}
-		for _, factor := range []time.Duration{1, 2, 4, 8, 16, 32, 64, 64, 64} {
-			if got := stays(); got != factor*10*time.Second {
-				t.Errorf("stays %v, want %v", got, factor*10*time.Second)
+		for _, factor := range []int{1, 2, 4, 8, 16, 32, 64, 64, 64} {
+			if got, want := stays(), seconds(10*factor); got != want {
+				t.Errorf("stays %v, want %v", got, want)
 			}
 			after(time.Second)
 		}
 		after(64 * 10 * time.Second)
-		for _, factor := range []time.Duration{1, 2} {
-			if got := stays(); got != factor*10*time.Second {
-				t.Errorf("after a pause it stays %v, want %v", got, factor*10*time.Second)
+		for _, factor := range []int{1, 2} {
+			if got, want := stays(), seconds(10*factor); got != want {
+				t.Errorf("after a pause it stays %v, want %v", got, want)
 			}
 		}
 		// What pressure or an operator takes away has not left too soon.

@@ -153,7 +153,7 @@ func TestL18_ObjectsWaitForWhoIsLeaving(t *testing.T) {
 		f := bubbleFixture(t, host.Config{})
 		var a tally
 		hp := a.follower("a", "p.x")
-		hp.Fini = func(context.Context) error { time.Sleep(time.Second); return nil }
+		hp.Fini = func(context.Context) error { takes(time.Second); return nil }
 		hosttest.Put(f.path, hp)
 		f.onDemand("a")
 		destroy(t, object(t, f.Host, "tcp"))

@@ -255,16 +255,17 @@ func TestL18_FailedLoads(t *testing.T) {
 					t.Errorf("tried %d times at once", n)
 				}
 				tries := int64(1)
-				for _, wait := range []time.Duration{1, 2, 4, 8, 16, 30, 30} {
-					after(wait*time.Second - 1)
+				for _, n := range []int{1, 2, 4, 8, 16, 30, 30} {
+					wait := seconds(n)
+					after(wait - 1)
 					run(t, head)
 					if n := a.inits.Load(); n != tries {
-						t.Fatalf("tried again within %v", wait*time.Second)
+						t.Fatalf("tried again within %v", wait)
 					}
 					after(1)
 					run(t, head)
 					if tries++; a.inits.Load() != tries {
-						t.Fatalf("not tried again after %v", wait*time.Second)
+						t.Fatalf("not tried again after %v", wait)
 					}
 				}
 				if text := log.String(); strings.Contains(text, "[ERROR]") || strings.Contains(text, "[WARN]") {

@@ -44,8 +44,8 @@ func (l *loading) face(spec shared.HelperSpec) *face {
 func (h *Host) tryEnter(f *face, l *loading) (hp, leaving *helper, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if leaving = h.leavingLocked(f.spec.Name); leaving != nil {
-		return nil, leaving, nil
+	if other := h.leavingLocked(f.spec.Name); other != nil {
+		return nil, other, nil
 	}
 	hp, err = h.enterLocked(f, l)
 	return hp, nil, err

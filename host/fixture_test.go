@@ -69,11 +69,8 @@ func (f *fixture) states() string {
 // plain is a helper without data.
 type plain = helper.Helper[struct{}]
 
-// initFunc and finiFunc are those of a helper.
-type (
-	initFunc = func(context.Context, *helper.Host) error
-	finiFunc = func(context.Context) error
-)
+// initFunc is Init of a helper.
+type initFunc = func(context.Context, *helper.Host) error
 
 // putInit puts a helper with an Init on the path.
 func (f *fixture) putInit(name string, init initFunc, requires ...string) {

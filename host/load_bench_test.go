@@ -21,7 +21,7 @@ func init() {
 		}
 		helper.Serve(helper.Helper[struct{}]{
 			Name: os.Args[1], Version: "1.0.0",
-			Init: func(context.Context, *helper.Host) error { time.Sleep(takes); return nil },
+			Init: func(context.Context, *helper.Host) error { <-time.After(takes); return nil },
 		})
 	}
 }
@@ -96,5 +96,7 @@ func BenchmarkStatBesideInit(b *testing.B) {
 	}
 	b.ReportMetric(median(took).Seconds()*1e3, "p50-ms")
 	cancel()
-	<-loaded
+	if err := <-loaded; err == nil {
+		b.Error("the load was given up, and succeeded")
+	}
 }

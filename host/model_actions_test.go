@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"pgregory.net/rapid"
@@ -32,12 +33,9 @@ func (s *simulation) one(helpers []*modelHelper) *modelHelper {
 func (s *simulation) actions() map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"load": s.doLoad, "load again": s.doLoad, "load once more": s.doLoad,
-		"force": func(*rapid.T) {
-			name := s.name()
-			err := s.h.Load(s.ctx, s.asked(name), host.LoadOptions{Force: true})
-			s.same("forced load of "+name, err, s.operatorLoads(name, true))
-		},
-		"unload": s.doUnload, "unload again": s.doUnload,
+		"force":     func(*rapid.T) { s.loads(how{force: true}) },
+		"load only": func(*rapid.T) { s.loads(how{alone: true}) },
+		"unload":    s.doUnload, "unload again": s.doUnload,
 		"disable": func(*rapid.T) {
 			name := rapid.SampledFrom(modelBuiltins).Draw(s.T, "name")
 			err := s.h.Unload(s.ctx, name, host.UnloadOptions{Disable: true})
@@ -91,16 +89,22 @@ func (s *simulation) actions() map[string]func(*rapid.T) {
 			s.builtins[name] = def
 		},
 		"reconfigure": s.doReconfigure,
+		"listen": func(*rapid.T) {
+			s.sub.Close()
+			s.sub, s.events = s.h.Subscribe(), s.present()
+		},
 	}
 }
 
 // maxIdle is longer than anybody stays who is idle, also after coming and going.
 const maxIdle = 1000 * 3600 * 1e9
 
-func (s *simulation) doLoad(*rapid.T) {
+func (s *simulation) doLoad(*rapid.T) { s.loads(how{}) }
+
+func (s *simulation) loads(how how) {
 	name := s.name()
-	err := s.h.Load(s.ctx, s.asked(name), host.LoadOptions{})
-	s.same("load of "+name, err, s.operatorLoads(name, false))
+	err := s.h.Load(s.ctx, s.asked(name), host.LoadOptions{Force: how.force, NoAutoload: how.alone})
+	s.same(fmt.Sprintf("load of %s %+v", name, how), err, s.operatorLoads(name, how))
 }
 
 func (s *simulation) doUnload(*rapid.T) {

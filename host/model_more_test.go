@@ -49,7 +49,7 @@ func (m *model) initClass(class shared.Class) map[string]error {
 		if h.state != shared.StatePrimed || m.find(h.name) != h {
 			continue // initialised for one that required it
 		}
-		if err := m.operatorLoads(h.name, false); err != nil {
+		if err := m.operatorLoads(h.name, how{}); err != nil {
 			failed[h.name] = err
 		}
 	}
@@ -59,7 +59,7 @@ func (m *model) initClass(class shared.Class) map[string]error {
 func (m *model) endBoot() {
 	builtins, others := m.primed("")
 	for _, h := range slices.Concat(builtins, others) {
-		_ = m.leave(h, true) // nobody can hold it
+		_ = m.leave(h, false) // nobody can hold it
 	}
 }
 
@@ -85,6 +85,21 @@ func (m *model) rele(name string) error {
 	}
 	h.holds--
 	return nil
+}
+
+// present is what whoever comes to listen hears first.
+func (m *model) present() (events []string) {
+	for _, h := range m.helpers {
+		switch h.state {
+		case shared.StateFailed:
+			events = append(events, "loaded "+h.name, "failed "+h.name)
+		case shared.StateActive:
+			events = append(events, "loaded "+h.name)
+		default: // primed or disabled
+			events = append(events, string(h.state)+" "+h.name)
+		}
+	}
+	return events
 }
 
 // crash is the death of a process.
@@ -156,7 +171,7 @@ func (m *model) succeed(h *modelHelper) (brought []arrived, crashed bool, err er
 			}
 		}
 	}
-	brought, err = m.requireAll(h, h.wants(), false, 0)
+	brought, err = m.requireAll(h, h.wants(), how{})
 	switch {
 	case err != nil:
 		return brought, false, err
@@ -244,9 +259,9 @@ func (m *model) reconfigure(specs []shared.HelperSpec) map[string]change {
 	}
 	m.catalogue = next
 	m.depart(before, next, changes)
-	for _, step := range []bool{false, true} {
+	for _, action := range []host.ChangeAction{host.ChangeRestart, host.ChangeUpdate, host.ChangeLoad} {
 		for _, spec := range specs {
-			if c, ok := changes[spec.Name]; ok && (c.action == host.ChangeLoad) == step {
+			if c, ok := changes[spec.Name]; ok && c.action == action {
 				c.err = m.change(c.action, helpers[spec.Name], spec)
 				changes[spec.Name] = c
 			}
@@ -292,7 +307,7 @@ func (m *model) depart(before, next map[string]shared.HelperSpec, changes map[st
 func (m *model) change(action host.ChangeAction, h *modelHelper, spec shared.HelperSpec) error {
 	switch {
 	case action == host.ChangeLoad:
-		_, _, err := m.load(spec, false, false, 0)
+		_, _, err := m.load(spec, how{})
 		if err == nil {
 			return nil
 		}
@@ -304,13 +319,15 @@ func (m *model) change(action host.ChangeAction, h *modelHelper, spec shared.Hel
 	case h == nil:
 		return nil
 	case action == host.ChangeRestart && !h.builtin:
-		return m.restart(h, func(h *modelHelper) { h.spec = spec })
+		err := m.restart(h, func(h *modelHelper) { h.spec = spec })
+		h.auto = h.auto && (err != nil || when(spec) != shared.LoadBoot)
+		return err
 	case action == host.ChangeRestart:
 		return m.reinit(h, spec)
 	case m.find(spec.Name) != h:
 		return shared.ErrNotExist
 	}
-	h.spec = spec
+	h.spec, h.auto = spec, h.auto && when(spec) != shared.LoadBoot
 	return nil
 }
 
@@ -321,13 +338,18 @@ func (m *model) reinit(h *modelHelper, spec shared.HelperSpec) error {
 		return nil
 	}
 	old := h.spec
-	if err := m.unload(h, true); err != nil {
+	if m.find(h.name) != h {
+		return shared.ErrNotExist
+	}
+	if h.state == shared.StateDisabled {
+		return shared.ErrBusy
+	}
+	if err := m.leave(h, false); err != nil {
 		return err
 	}
-	m.remove(h)
-	_, _, err := m.load(spec, true, false, 0)
+	_, _, err := m.load(spec, how{})
 	if err != nil {
-		_, _, _ = m.load(old, true, false, 0) // it does not come back either, or does
+		_, _, _ = m.load(old, how{}) // it does not come back either, or does
 	}
 	return err
 }

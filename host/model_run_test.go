@@ -31,6 +31,8 @@ const (
 	modelNeeds = 3
 	modelSteps = 30_000 // of all runs together
 	modelLimit = 20 * time.Second
+	// Events are told before what they tell of returns, or is seen.
+	modelPatience = 2 * time.Second
 )
 
 // simulation is a host beside its model.
@@ -61,14 +63,15 @@ func TestModelOfTheLoader(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		want /= 5
 	}
-	began, steps, runs := time.Now(), 0, 0
+	began, steps, runs, broken := time.Now(), 0, 0, false
 	seen := map[string]int{}
 	for steps < want && !t.Failed() {
 		rapid.Check(t, func(rt *rapid.T) {
-			if steps >= want {
+			if steps >= want && !broken { // else rapid looks for the shortest way to break it
 				return
 			}
 			runs++
+			defer func() { broken = broken || rt.Failed() }()
 			s := newSimulation(t, rt)
 			s.seen = seen
 			defer s.end()
@@ -86,7 +89,7 @@ func TestModelOfTheLoader(t *testing.T) {
 	t.Logf("%d steps in %d runs, %v: %v", steps, runs, time.Since(began), seen)
 	for _, what := range []string{
 		"EEXIST", "ENOENT", "EBUSY", "EINVAL", "EPERM", "EDEADLK", "EMLINK", "EPROGMISMATCH", "EPIPE",
-		"primed", "loaded", "load_failed", "unloaded", "disabled", "failed", "replaced",
+		"primed", "loaded", "load_failed", "unloaded", "disabled", "failed", "replaced", "refused",
 	} {
 		if seen[what] == 0 && want == modelSteps && !t.Failed() {
 			t.Errorf("%s has never happened", what)
@@ -326,8 +329,10 @@ func (s *simulation) checkIDs(helpers []host.HelperStat) {
 
 func (s *simulation) checkEvents() {
 	var got []string
+	ctx, cancel := context.WithTimeout(s.ctx, modelPatience)
+	defer cancel()
 	for range s.events {
-		e, err := s.sub.Next(s.ctx)
+		e, err := s.sub.Next(ctx)
 		if err != nil {
 			s.Fatalf("events %q, want %q: %v", got, s.events, err)
 		}

@@ -18,6 +18,8 @@ import (
 //     initialised on the way, and helpers that refuse to finish.
 //   - The generation counts what became active, and what left.
 //   - Nobody who is held leaves.
+//   - Neither a builtin nor who is to be there from the start is autoloaded.
+//   - Who comes to listen hears first how everybody came to be as they are.
 
 // behaviour is how a function of a helper ends.
 type behaviour int
@@ -124,29 +126,35 @@ type arrived struct {
 	was shared.State
 }
 
-func (m *model) operatorLoads(name string, force bool) error {
-	_, _, err := m.load(m.asked(name), force, false, 0)
+// how a load came about. Alone: nobody may be autoloaded for it.
+type how struct {
+	force, alone, auto bool
+	depth              int
+}
+
+func (m *model) operatorLoads(name string, how how) error {
+	_, _, err := m.load(m.asked(name), how)
 	if err != nil {
 		m.event(host.EventLoadFailed, name)
 	}
 	return err
 }
 
-func (m *model) load(spec shared.HelperSpec, force, auto bool, depth int) (arrived, []arrived, error) {
+func (m *model) load(spec shared.HelperSpec, how how) (arrived, []arrived, error) {
 	h, was := m.find(spec.Name), shared.State("")
 	switch {
 	case h == nil:
 		h = m.newcomer(spec)
-	case h.state == shared.StatePrimed, h.state == shared.StateDisabled && force:
+	case h.state == shared.StatePrimed, h.state == shared.StateDisabled && how.force:
 		was, h.state = h.state, shared.StateStarting
 	case h.state == shared.StateDisabled:
 		return arrived{}, nil, shared.ErrPermission
 	default:
 		return arrived{}, nil, shared.ErrExist
 	}
-	brought, err := m.bringUp(h, was, force, depth)
+	brought, err := m.bringUp(h, was, how)
 	if err == nil {
-		h.state, h.tried, h.auto = shared.StateActive, false, auto && h.source == shared.SourceFilesys
+		h.state, h.tried, h.auto = shared.StateActive, false, how.auto && h.source == shared.SourceFilesys
 		m.generation++
 		m.event(host.EventLoaded, h.name)
 		return arrived{h, was}, brought, nil
@@ -162,15 +170,15 @@ func (m *model) load(spec shared.HelperSpec, force, auto bool, depth int) (arriv
 }
 
 // bringUp takes a helper as far as its Init.
-func (m *model) bringUp(h *modelHelper, was shared.State, force bool, depth int) (brought []arrived, err error) {
+func (m *model) bringUp(h *modelHelper, was shared.State, how how) (brought []arrived, err error) {
 	if err := m.describe(h, was); err != nil {
 		return nil, err
 	}
-	if brought, err = m.requireAll(h, h.wants(), force, depth); err != nil {
+	if brought, err = m.requireAll(h, h.wants(), how); err != nil {
 		return brought, err
 	}
 	switch {
-	case h.dead || h.init == crashes:
+	case h.init == crashes:
 		return brought, shared.ErrHelperGone
 	case h.init == refuses:
 		return brought, shared.ErrInvalid
@@ -184,12 +192,12 @@ func (m *model) describe(h *modelHelper, was shared.State) error {
 	case h.builtin:
 		h.definition = m.builtins[h.name]
 		return nil
-	case was == shared.StatePrimed:
+	case was == shared.StatePrimed && !h.dead:
 		return nil
 	case !ok:
 		return shared.ErrNotExist
 	default:
-		h.definition = def
+		h.definition, h.dead = def, false
 		h.incarnation++
 		return nil
 	}
@@ -197,7 +205,7 @@ func (m *model) describe(h *modelHelper, was shared.State) error {
 
 func (h *modelHelper) wants() []shared.Requirement { return slices.Concat(h.requires, h.spec.Requires) }
 
-func (m *model) requireAll(h *modelHelper, wants []shared.Requirement, force bool, depth int) (brought []arrived, err error) {
+func (m *model) requireAll(h *modelHelper, wants []shared.Requirement, how how) (brought []arrived, err error) {
 	names := map[string]bool{}
 	for _, r := range wants {
 		names[r.Name] = true
@@ -206,7 +214,7 @@ func (m *model) requireAll(h *modelHelper, wants []shared.Requirement, force boo
 		return nil, shared.ErrInvalid
 	}
 	for _, r := range wants {
-		more, err := m.require(h, r, force, depth)
+		more, err := m.require(h, r, how)
 		if brought = append(brought, more...); err != nil {
 			return brought, err
 		}
@@ -214,7 +222,7 @@ func (m *model) requireAll(h *modelHelper, wants []shared.Requirement, force boo
 	return brought, nil
 }
 
-func (m *model) require(h *modelHelper, r shared.Requirement, force bool, depth int) (brought []arrived, err error) {
+func (m *model) require(h *modelHelper, r shared.Requirement, how how) (brought []arrived, err error) {
 	_, offered := m.builtins[r.Name]
 	other := m.find(r.Name)
 	if other == nil || other.state == shared.StatePrimed || other.state == shared.StateDisabled {
@@ -223,14 +231,16 @@ func (m *model) require(h *modelHelper, r shared.Requirement, force bool, depth 
 		switch {
 		case h.builtin && !offered:
 			return nil, shared.ErrNotExist
-		case depth >= m.maxDepth:
+		case how.depth >= m.maxDepth:
 			return nil, shared.ErrTooManyLinks
-		case other == nil && !configured && !offered && onPath:
+		case how.alone, other == nil && !configured && !offered && onPath:
+			m.event(host.EventRefused, h.name)
 			return nil, shared.ErrPermission
 		case other == nil && !configured && !offered:
 			return nil, shared.ErrNotExist
 		}
-		child, more, err := m.load(m.asked(r.Name), force, true, depth+1)
+		how.auto, how.depth = true, how.depth+1
+		child, more, err := m.load(m.asked(r.Name), how)
 		if err != nil {
 			return nil, err
 		}
@@ -268,7 +278,7 @@ func (m *model) leave(h *modelHelper, disable bool) error {
 		return shared.ErrBusy
 	}
 	m.generation++
-	if h.builtin && disable && h.state != shared.StatePrimed {
+	if h.builtin && disable {
 		h.state, h.needs = shared.StateDisabled, nil
 		m.event(host.EventDisabled, h.name)
 		return nil

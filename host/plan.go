@@ -308,7 +308,9 @@ func (h *Host) take(ctx context.Context, steps []step) {
 		case s.Action == ChangeUnload:
 			s.Err = h.unload(ctx, s.helper, unloading{disable: true})
 		case s.Action == ChangeRestart && s.helper.builtin == nil:
-			s.Err = h.replace(ctx, s.helper, func(f *face) { f.spec = s.spec })
+			if s.Err = h.replace(ctx, s.helper, func(f *face) { f.spec = s.spec }); s.Err == nil {
+				h.stays(s)
+			}
 		case s.Action == ChangeRestart:
 			s.Err = h.reinit(ctx, s)
 		default:
@@ -381,13 +383,24 @@ func (h *Host) updateLocked(steps []*step) error {
 		return err
 	}
 	for _, s := range steps {
-		s.helper.after = s.helper.stayLocked()
-		if loadWhen(&s.spec) == shared.LoadBoot {
-			s.helper.autoloaded = false // it is to be there from now on, whoever had it loaded
-		}
+		h.staysLocked(s)
+	}
+	return nil
+}
+
+// staysLocked has a helper stay as long as its spec says now.
+func (h *Host) staysLocked(s *step) {
+	s.helper.after = s.helper.stayLocked()
+	if loadWhen(&s.spec) == shared.LoadBoot {
+		s.helper.autoloaded = false // it is to be there from now on, whoever had it loaded
 	}
 	h.kick()
-	return nil
+}
+
+func (h *Host) stays(s *step) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.staysLocked(s)
 }
 
 // reinit gives a builtin other properties: it is taken out and brought back, for it has no process that could take over. One that is
@@ -400,12 +413,15 @@ func (h *Host) reinit(ctx context.Context, s *step) error {
 	if err := h.unload(ctx, s.helper, unloading{disable: true, forget: true}); err != nil {
 		return err
 	}
-	_, err := h.load(ctx, s.spec, &loading{force: true})
-	if err != nil {
-		_, back := h.load(ctx, s.helper.face.Load().spec, &loading{force: true})
-		err = errors.Join(err, back)
+	was := s.helper.face.Load()
+	again := func(spec shared.HelperSpec) error {
+		_, err := h.load(ctx, spec, &loading{classes: was.narrowed, properties: was.overrides})
+		return err
 	}
-	return err
+	if err := again(s.spec); err != nil {
+		return errors.Join(err, again(was.spec))
+	}
+	return nil
 }
 
 func (h *Host) isPrimed(hp *helper) bool {

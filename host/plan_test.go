@@ -252,3 +252,66 @@ func TestReorder(t *testing.T) {
 		t.Errorf("after a contradiction: order %s", got)
 	}
 }
+
+// Who was loaded by itself and is now to be there from the start stays, also if that takes another process.
+func TestPlan_FromAutoloadedToBoot(t *testing.T) {
+	f := newFixture(t, host.Config{})
+	f.put("top", "base")
+	f.put("base")
+	f.configure("top", "base")
+	f.must(f.load("top"))
+	base := shared.HelperSpec{Name: "base", Env: map[string]string{"NEW": "1"}, AutounloadAfter: time.Hour}
+	done, err := f.Reconfigure(t.Context(), []shared.HelperSpec{{Name: "top", Load: shared.LoadManual}, base})
+	f.must(err)
+	if diff := cmp.Diff([]string{"restart base: env has changed"}, changesAs(done)); diff != "" {
+		t.Errorf("Reconfigure (-want +got):\n%s", diff)
+	}
+	if st := f.helper("base"); st.Autoloaded || !st.AutounloadAt.IsZero() {
+		t.Errorf("%+v", st)
+	}
+}
+
+// A builtin that gets another spec keeps what the load had said beside it.
+func TestPlan_BuiltinKeepsWhatItsLoadSaid(t *testing.T) {
+	f := newFixture(t, host.Config{})
+	var got []any
+	f.must(f.OfferBuiltin(host.Builtin{
+		Name: "clock", Version: "1.0.0", Properties: []shared.Property{{Name: "rate", Type: shared.PropertyInt}, {Name: "zone", Type: shared.PropertyString}},
+		Init: func(_ context.Context, p map[string]any) error { got = append(got, p["rate"], p["zone"]); return nil },
+	}))
+	spec := shared.HelperSpec{Name: "clock", Load: shared.LoadManual}
+	f.must(f.Configure(t.Context(), []shared.HelperSpec{spec}))
+	f.must(f.Load(t.Context(), spec, host.LoadOptions{Properties: map[string]any{"rate": int64(5)}}))
+	spec.Config = map[string]any{"zone": "UTC", "rate": int64(1)}
+	done, err := f.Reconfigure(t.Context(), []shared.HelperSpec{spec})
+	f.must(err)
+	if diff := cmp.Diff([]string{"restart clock: config has changed"}, changesAs(done)); diff != "" {
+		t.Errorf("Reconfigure (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]any{int64(5), nil, int64(5), "UTC"}, got); diff != "" {
+		t.Errorf("properties (-want +got):\n%s", diff)
+	}
+}
+
+// Neither a reload nor a restart brings back what is disabled, also of a helper that was loaded by force.
+func TestL13_OnlyAForcedLoad(t *testing.T) {
+	f := newFixture(t, host.Config{})
+	f.must(f.OfferBuiltin((&clock{}).builtin()))
+	f.must(f.OfferBuiltin(host.Builtin{Name: "tick", Version: "1.0.0"}))
+	f.must(f.load("clock"))
+	f.must(f.Unload(t.Context(), "clock", disable))
+	f.put("user")
+	for _, name := range []string{"user", "tick"} {
+		f.must(f.Load(t.Context(), shared.HelperSpec{Name: name}, host.LoadOptions{Force: true}))
+	}
+	requires := []shared.Requirement{{Name: "clock"}}
+	done, err := f.Reconfigure(t.Context(), []shared.HelperSpec{{Name: "user", Requires: requires}, {Name: "tick", Requires: requires}})
+	f.must(err)
+	want := []string{"restart user: requires has changed (EPERM)", "restart tick: requires has changed (EPERM)"}
+	if diff := cmp.Diff(want, changesAs(done)); diff != "" {
+		t.Errorf("Reconfigure (-want +got):\n%s", diff)
+	}
+	f.put("user", "clock")
+	wantErr(t, f.Restart(t.Context(), "user"), shared.ErrPermission, "only a forced load brings it back")
+	f.want("clock=disabled user=active tick=active")
+}

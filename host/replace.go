@@ -22,13 +22,10 @@ func (h *Host) Restart(ctx context.Context, name string) error {
 		return err
 	}
 	defer done()
-	h.mu.Lock()
-	hp := h.findLocked(name)
-	if hp == nil {
-		defer h.mu.Unlock()
-		return h.notLoadedLocked(name)
+	hp, err := h.loaded(name)
+	if err != nil {
+		return err
 	}
-	h.mu.Unlock()
 	return h.replace(ctx, hp, func(*face) {})
 }
 
@@ -103,7 +100,7 @@ func (h *Host) succeed(ctx context.Context, hp *helper, change func(*face)) (*in
 	h.mu.Lock()
 	held := slices.Clone(hp.requires)
 	h.mu.Unlock()
-	l := &loading{force: next.force}
+	l := &loading{} // not forced, though the helper may have been: only a forced load brings back a builtin that is disabled
 	if err := h.initialise(ctx, in, l); err != nil {
 		err = in.giveUp(err)
 		h.mu.Lock()

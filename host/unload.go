@@ -32,14 +32,11 @@ func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) erro
 	defer done()
 	until := time.Now().Add(opts.Wait)
 	for {
-		h.mu.Lock()
-		hp := h.findLocked(name)
-		if hp == nil {
-			defer h.mu.Unlock()
-			return h.notLoadedLocked(name)
+		hp, err := h.loaded(name)
+		if err != nil {
+			return err
 		}
-		h.mu.Unlock()
-		err := h.unload(ctx, hp, unloading{disable: opts.Disable})
+		err = h.unload(ctx, hp, unloading{disable: opts.Disable})
 		if !errors.Is(err, errHeld) || opts.Wait <= 0 {
 			return err
 		}
@@ -47,6 +44,16 @@ func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) erro
 			return err
 		}
 	}
+}
+
+// loaded returns the helper of a name.
+func (h *Host) loaded(name string) (*helper, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if hp := h.findLocked(name); hp != nil {
+		return hp, nil
+	}
+	return nil, h.notLoadedLocked(name)
 }
 
 // errHeld marks the ErrBusy of a helper that somebody holds: that is worth waiting for.

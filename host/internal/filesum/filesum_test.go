@@ -30,7 +30,7 @@ func write(t *testing.T, path, text string) {
 	old(t, path)
 }
 
-func of(t *testing.T, ctx context.Context, path string) (string, error) {
+func of(ctx context.Context, t *testing.T, path string) (string, error) {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
@@ -51,7 +51,7 @@ func TestOf(t *testing.T) {
 	for _, text := range []string{"", "one", "two", "one"} {
 		write(t, path, text)
 		for range 3 {
-			if got, err := of(t, t.Context(), path); err != nil || got != want(text) {
+			if got, err := of(t.Context(), t, path); err != nil || got != want(text) {
 				t.Errorf("%q: %s, %v", text, got, err)
 			}
 		}
@@ -91,7 +91,7 @@ func TestSettled(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
-			if _, err := of(t, t.Context(), path); err != nil {
+			if _, err := of(t.Context(), t, path); err != nil {
 				t.Error(err)
 			}
 		})
@@ -114,7 +114,7 @@ func TestCanceled(t *testing.T) {
 			if i%2 == 0 {
 				ctx = gone
 			}
-			if _, err := of(t, ctx, path); err != nil && !(i%2 == 0 && errors.Is(err, context.Canceled)) {
+			if _, err := of(ctx, t, path); err != nil && !(i%2 == 0 && errors.Is(err, context.Canceled)) {
 				t.Error(err)
 			}
 		})
