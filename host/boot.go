@@ -135,7 +135,7 @@ func (h *Host) LoadAll(ctx context.Context, specs []shared.HelperSpec) []*BootEr
 			e.err = h.bring(ctx, e.helper, e.l)
 		}
 		if e.err != nil {
-			h.publish(Event{Type: EventLoadFailed, Helper: e.failed(e.err).Helper, Message: e.err.Error()})
+			h.loadFailed(nameOf(&e.spec), e.err)
 		}
 		return e.failed(e.err)
 	})
@@ -218,7 +218,7 @@ func (h *Host) InitClass(ctx context.Context, class shared.Class) []*BootError {
 	for _, group := range [][]*helper{builtins, others} {
 		failed = append(failed, sideBySide(len(group), func(i int) *BootError {
 			if err := h.initPrimed(ctx, group[i]); err != nil {
-				h.publish(Event{Type: EventLoadFailed, Helper: group[i].name, Message: err.Error()})
+				h.loadFailed(group[i].name, err)
 				return &BootError{Helper: group[i].name, Err: err}
 			}
 			return nil

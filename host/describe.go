@@ -8,7 +8,8 @@ import (
 )
 
 // Describe starts a helper, asks what it is and ends it again; nothing is initialised. A spec with a name only is found as Load finds it.
-// For a helper that is loaded, or was described before under the same sum, nothing is started. The errors are those of Load.
+// For a builtin, and a program that was described before under the same sum, nothing is started; what is known of a helper that is loaded,
+// Known tells. The errors are those of Load.
 func (h *Host) Describe(ctx context.Context, spec shared.HelperSpec) (shared.Modinfo, error) {
 	if err := spec.Validate(); err != nil {
 		return shared.Modinfo{}, err

@@ -32,6 +32,7 @@ type helper struct {
 	// The following are protected by host.mu.
 	state    shared.State
 	op       *operation // nil: none is under way
+	rising   *instance  // of a load under way, or nil
 	failure  error      // why the last load has failed
 	lastErr  string
 	restarts uint64

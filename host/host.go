@@ -94,7 +94,10 @@ type Host struct {
 
 	life context.Context // ends when Shutdown begins
 	stop context.CancelFunc
-	busy sync.WaitGroup // loads and unloads under way; added to under mu while not closed
+	cut  context.Context // ends when Shutdown is to wait no longer
+	// cutShort ends cut.
+	cutShort context.CancelFunc
+	busy     sync.WaitGroup // loads and unloads under way; added to under mu while not closed
 
 	kicked   chan struct{} // wakes the sweeper
 	modinfos *modcache.Cache
@@ -114,6 +117,7 @@ type Host struct {
 	generation uint64
 	closed     bool
 	changing   bool // a Reconfigure is under way
+	unsaid     []func()
 }
 
 // New returns a host. The error is ErrInvalid for a configuration that makes no sense.
@@ -129,6 +133,7 @@ func New(cfg Config) (*Host, error) {
 	h.chains.New = freshChain
 	h.named = h.logs.hostLogger(cfg.Logger)
 	h.life, h.stop = context.WithCancel(context.Background())
+	h.cut, h.cutShort = context.WithCancel(context.Background())
 	if n, err := launch.Sweep(cfg.RuntimeDir); err != nil {
 		h.log.Warn("directories left by a host that was killed stay behind", "error", err)
 	} else if n > 0 {
@@ -154,6 +159,20 @@ func (h *Host) ID(name string) (shared.HelperID, error) {
 		return hp.id, nil
 	}
 	return 0, h.notLoadedLocked(name)
+}
+
+// sayLocked has something logged once the registry is unlocked by unlockAndSay: whoever takes the log may ask the host for something, or
+// stall.
+func (h *Host) sayLocked(f func()) { h.unsaid = append(h.unsaid, f) }
+
+// unlockAndSay is h.mu.Unlock for those who may have called sayLocked.
+func (h *Host) unlockAndSay() {
+	unsaid := h.unsaid
+	h.unsaid = nil
+	h.mu.Unlock()
+	for _, f := range unsaid {
+		f()
+	}
 }
 
 // publish tells subscribers what has happened.
@@ -210,6 +229,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	}
 	h.mu.Unlock()
 	h.stop()
+	defer context.AfterFunc(ctx, h.cutShort)()
 	h.busy.Wait()
 	h.mu.Lock()
 	helpers := h.dependantsFirstLocked()
@@ -231,13 +251,14 @@ func (h *Host) Shutdown(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
+	h.cutShort()
 	h.events.close()
 	h.logs.close()
 	return errors.Join(errs...)
 }
 
 // Close ends the host at once: helpers are killed, what is under way fails with crash. It waits for the processes to be gone, which
-// SIGKILL sees to.
+// SIGKILL sees to, and for functions of builtins that do not heed their context.
 func (h *Host) Close() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -105,7 +105,8 @@ func TestL6_Depth(t *testing.T) {
 			if st := f.helper(fmt.Sprintf("c%d", c.last+1)); st.State != shared.StateActive || st.Refs != 1 {
 				t.Errorf("%+v", st)
 			}
-			f.must(f.load("c0")) // what is there already is no link more
+			// What is there already counts too: it does not matter who came first.
+			wantErr(t, f.load("c0"), shared.ErrTooManyLinks, fmt.Sprintf("c0 requires c1: it would be requirement %d in a row", c.last+1))
 		})
 	}
 }

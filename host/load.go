@@ -49,9 +49,15 @@ func (h *Host) Load(ctx context.Context, spec shared.HelperSpec, opts LoadOption
 	}
 	_, err = h.load(ctx, spec, opts.loading())
 	if err != nil {
-		h.publish(Event{Type: EventLoadFailed, Helper: nameOf(&spec), Message: err.Error()})
+		h.loadFailed(nameOf(&spec), err)
 	}
 	return err
+}
+
+// loadFailed tells of a load that was asked for and came to nothing.
+func (h *Host) loadFailed(name string, err error) {
+	h.helperLog(name).Warn("load failed", "error", err)
+	h.publish(Event{Type: EventLoadFailed, Helper: name, Message: err.Error()})
 }
 
 func (o *LoadOptions) loading() *loading {
@@ -132,6 +138,8 @@ func (h *Host) bringUp(ctx context.Context, hp *helper, l *loading) error {
 	if err != nil {
 		return err
 	}
+	h.setRising(hp, in)
+	defer h.setRising(hp, nil)
 	if err := h.initialise(ctx, in, l); err != nil {
 		return in.giveUp(err)
 	}
@@ -144,6 +152,13 @@ func (h *Host) bringUp(ctx context.Context, hp *helper, l *loading) error {
 	}
 	hp.log.Info("loaded", "version", in.face.info.Version, "pid", in.end.PID(), "sha256", in.end.SHA256())
 	return nil
+}
+
+// setRising notes which process is about to become the helper's, for those who look at it.
+func (h *Host) setRising(hp *helper, in *instance) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	hp.rising = in
 }
 
 // instanceFor returns the process of a primed helper, or a new one.
@@ -180,6 +195,7 @@ func (in *instance) giveUp(err error) error {
 func (h *Host) rollBack(ctx context.Context, all []brought, waits *helper) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.StopTimeout)
 	defer cancel()
+	defer context.AfterFunc(h.cut, cancel)()
 	for _, b := range slices.Backward(all) {
 		if b.claimed == shared.StatePrimed || b.helper.source == shared.SourceBoot {
 			continue

@@ -11,21 +11,28 @@ import (
 	"github.com/khelp/khelp/shared"
 )
 
+// unnamed stands for a helper that nothing is known of.
+const unnamed = "unnamed"
+
 // provisionalName is the name under which a program is entered until it has said its own.
 func provisionalName(program string) string {
 	name := strings.TrimSuffix(filepath.Base(program), ".exe")
 	if shared.ValidateName("", name) != nil {
-		return "unnamed"
+		return unnamed
 	}
 	return name
 }
 
 // nameOf returns the name of a helper that a spec asks for, or what it is called as long as nobody knows.
 func nameOf(spec *shared.HelperSpec) string {
-	if spec.Name != "" {
+	switch {
+	case spec.Name != "":
 		return spec.Name
+	case len(spec.Command) > 0:
+		return provisionalName(spec.Command[0])
+	default:
+		return unnamed
 	}
-	return provisionalName(spec.Command[0])
 }
 
 // exists reports whether there is anything to start by a spec.

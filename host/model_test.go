@@ -239,8 +239,9 @@ func (m *model) require(h *modelHelper, r shared.Requirement, how how) (brought 
 		case other == nil && !configured && !offered:
 			return nil, shared.ErrNotExist
 		}
-		how.auto, how.depth = true, how.depth+1
-		child, more, err := m.load(m.asked(r.Name), how)
+		deeper := how
+		deeper.auto, deeper.depth = true, how.depth+1
+		child, more, err := m.load(m.asked(r.Name), deeper)
 		if err != nil {
 			return nil, err
 		}
@@ -255,10 +256,21 @@ func (m *model) require(h *modelHelper, r shared.Requirement, how how) (brought 
 		return brought, shared.ErrDeadlock
 	case !suits(other.version, r.Constraint):
 		return brought, shared.ErrIncompatible
+	case how.depth+1+other.height() > m.maxDepth:
+		return brought, shared.ErrTooManyLinks
 	case !slices.Contains(h.needs, other):
 		h.needs = append(h.needs, other)
 	}
 	return brought, nil
+}
+
+// height returns how deep the needs of a helper go.
+func (h *modelHelper) height() int {
+	n := 0
+	for _, other := range h.needs {
+		n = max(n, 1+other.height())
+	}
+	return n
 }
 
 func (m *model) rollBack(brought []arrived) {

@@ -90,7 +90,10 @@ func (hp *helper) statLocked() HelperStat {
 	for _, b := range hp.bindings {
 		addCounts(&sum, b.hook.Stats().Read())
 	}
-	f := hp.face.Load()
+	f, in := hp.face.Load(), hp.inst.Load()
+	if in == nil && hp.rising != nil {
+		in, f = hp.rising, hp.rising.face
+	}
 	st := HelperStat{
 		Name: hp.name, Version: f.info.Version, ID: hp.id, State: hp.state, Classes: f.classes, Source: hp.source,
 		Refs: hp.refsLocked(), Flags: hp.flags(f), Restarts: hp.restarts,
@@ -104,14 +107,18 @@ func (hp *helper) statLocked() HelperStat {
 	for _, r := range hp.requires {
 		st.Requires = append(st.Requires, r.name)
 	}
-	for _, hook := range hp.hooksLocked() {
+	hooks := hp.hooksLocked()
+	if hp.inst.Load() == nil && in != nil {
+		hooks = in.hooks
+	}
+	for _, hook := range hooks {
 		st.Hooks = append(st.Hooks, hook.Point)
 	}
 	if hp.builtin != nil {
 		st.Lane = "direct"
 		return st
 	}
-	if in := hp.inst.Load(); in != nil {
+	if in != nil {
 		st.Incarnation, st.SHA256, st.Lane = in.number, in.end.SHA256(), "stream"
 		counts := in.lane.Counts()
 		st.LateReplies, st.StrayReplies = counts.Late, counts.Stray

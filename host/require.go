@@ -24,7 +24,7 @@ func (h *Host) requireAll(ctx context.Context, hp *helper, f *face, l *loading) 
 // require sees to it that one requirement is active and held: it is there, or is just being loaded, or is loaded now.
 func (h *Host) require(ctx context.Context, hp *helper, r shared.Requirement, l *loading) error {
 	for {
-		busy, err := h.tryRequire(hp, r)
+		busy, err := h.tryRequire(hp, r, l.depth)
 		switch {
 		case errors.Is(err, errNotThere):
 			err = h.bringRequired(ctx, hp, r.Name, l)
@@ -36,6 +36,9 @@ func (h *Host) require(ctx context.Context, hp *helper, r shared.Requirement, l 
 		if err != nil {
 			return err
 		}
+		if ctx.Err() != nil {
+			return ended(ctx, "loading "+r.Name)
+		}
 	}
 }
 
@@ -43,7 +46,7 @@ var errNotThere = errors.New("not loaded")
 
 // tryRequire links a requirement that is active. It returns errNotThere if it must be loaded, and the helper itself if something is under
 // way on it.
-func (h *Host) tryRequire(hp *helper, r shared.Requirement) (busy *helper, err error) {
+func (h *Host) tryRequire(hp *helper, r shared.Requirement, depth int) (busy *helper, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	other := h.findLocked(r.Name)
@@ -59,6 +62,9 @@ func (h *Host) tryRequire(hp *helper, r shared.Requirement) (busy *helper, err e
 		}
 		if err := meets(r.Name, other.face.Load().info.Version, r.Constraint); err != nil {
 			return nil, err
+		}
+		if deep := depth + 1 + other.heightLocked(); deep > h.cfg.MaxDepth {
+			return nil, tooDeep(deep, h.cfg.MaxDepth)
 		}
 		hp.linkLocked(other)
 		return nil, nil
@@ -84,7 +90,7 @@ func (h *Host) awaitRequired(ctx context.Context, hp, other *helper) error {
 // bringRequired loads what a helper requires.
 func (h *Host) bringRequired(ctx context.Context, hp *helper, name string, l *loading) error {
 	if l.depth >= h.cfg.MaxDepth {
-		return shared.ErrTooManyLinks.Errorf("it would be requirement %d in a row, the limit is %d", l.depth+1, h.cfg.MaxDepth)
+		return tooDeep(l.depth+1, h.cfg.MaxDepth)
 	}
 	spec, err := h.autoloadable(hp, l.incarnation, name, l.noAutoload)
 	if err != nil {
@@ -92,7 +98,7 @@ func (h *Host) bringRequired(ctx context.Context, hp *helper, name string, l *lo
 	}
 	child := &loading{force: l.force, noAutoload: l.noAutoload, auto: true, parent: hp, depth: l.depth + 1}
 	other, err := h.enter(ctx, spec, child)
-	if errors.Is(err, shared.ErrExist) && h.there(name) {
+	if errors.Is(err, shared.ErrExist) && h.onItsWay(name) {
 		return nil // somebody else was faster
 	}
 	if err != nil {
@@ -105,10 +111,23 @@ func (h *Host) bringRequired(ctx context.Context, hp *helper, name string, l *lo
 	return nil
 }
 
-func (h *Host) there(name string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.findLocked(name) != nil
+// onItsWay reports whether a helper is active or will be, or not, without anybody's doing.
+func (h *Host) onItsWay(name string) bool {
+	hp, bound, busy := h.look(name)
+	return hp == nil || bound || busy
+}
+
+// heightLocked returns how deep the requirements of an active helper go.
+func (hp *helper) heightLocked() int {
+	height := 0
+	for _, r := range hp.requires {
+		height = max(height, 1+r.heightLocked())
+	}
+	return height
+}
+
+func tooDeep(deep, limit int) error {
+	return shared.ErrTooManyLinks.Errorf("it would be requirement %d in a row, the limit is %d", deep, limit)
 }
 
 // autoloadable returns the spec of a helper that is to be loaded without an operator asking for it, if it may be: rule L21. Whoever asks

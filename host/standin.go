@@ -144,7 +144,9 @@ func (hp *helper) stepInLocked() {
 		hooks := hp.successorsLocked(head, old)
 		if err := head.Replace(old, hooks); err != nil {
 			if !errors.Is(err, shared.ErrClosed) {
-				hp.log.Error("the hooks of a helper that stays do not fit in any more", "point", string(head.Point()), "error", err)
+				hp.host.sayLocked(func() {
+					hp.log.Error("the hooks of a helper that stays do not fit in any more", "point", string(head.Point()), "error", err)
+				})
 			}
 			return
 		}
@@ -196,7 +198,9 @@ func (h *Host) addStandInsLocked(head *hhook.Head) {
 			continue
 		}
 		if err := head.Add(hooks...); err != nil {
-			h.log.Warn("no stand-in for a helper that loads on demand", "helper", d.name, "point", string(head.Point()), "error", err)
+			h.sayLocked(func() {
+				h.log.Warn("no stand-in for a helper that loads on demand", "helper", d.name, "point", string(head.Point()), "error", err)
+			})
 			continue
 		}
 		d.hooks[head] = hooks

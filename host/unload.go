@@ -12,7 +12,7 @@ import (
 
 // UnloadOptions are what an unload may say beside the name.
 type UnloadOptions struct {
-	// Wait is how long to wait for references to be dropped. 0: not at all.
+	// Wait is how long to wait for references to be dropped, and for what is under way on the helper. 0: not at all.
 	Wait time.Duration
 	// Disable takes a builtin out, which nothing else does; only a forced load brings it back. For other helpers it changes nothing.
 	Disable bool
@@ -37,7 +37,12 @@ func (h *Host) Unload(ctx context.Context, name string, opts UnloadOptions) erro
 			return err
 		}
 		err = h.unload(ctx, hp, unloading{disable: opts.Disable})
-		if !errors.Is(err, errHeld) || opts.Wait <= 0 {
+		switch {
+		case opts.Wait <= 0:
+			return err
+		case errors.Is(err, errUnderWay) && h.awaitUntil(ctx, hp, until):
+			continue
+		case !errors.Is(err, errHeld):
 			return err
 		}
 		if err := h.awaitIdle(ctx, name, opts.Wait, until); err != nil {
@@ -55,6 +60,17 @@ func (h *Host) loaded(name string) (*helper, error) {
 	}
 	return nil, h.notLoadedLocked(name)
 }
+
+// awaitUntil waits until what is under way on a helper has ended, and reports whether it has in time.
+func (h *Host) awaitUntil(ctx context.Context, hp *helper, until time.Time) bool {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	_, err := h.await(ctx, nil, hp)
+	return err == nil
+}
+
+// errUnderWay marks the ErrBusy of a helper on which something is under way.
+var errUnderWay = errors.New("is")
 
 // errHeld marks the ErrBusy of a helper that somebody holds: that is worth waiting for.
 var errHeld = errors.New("held")
@@ -119,7 +135,7 @@ func (h *Host) beginUnload(hp *helper, u unloading) (shared.State, error) {
 	case hp.builtin != nil && (!u.disable || hp.state == shared.StateDisabled):
 		return "", shared.ErrBusy.Errorf("%s is builtin%s", hp.name, hp.disabledLocked())
 	case hp.op != nil:
-		return "", shared.ErrBusy.Errorf("%s is %s", hp.name, hp.doingLocked())
+		return "", shared.ErrBusy.Errorf("%s %w %s", hp.name, errUnderWay, hp.doingLocked())
 	case u.unclaimed && hp.state != shared.StatePrimed:
 		return "", shared.ErrBusy.Errorf("%s has been claimed", hp.name)
 	case hp.refsLocked() > 0:
@@ -163,7 +179,7 @@ func (hp *helper) doingLocked() string {
 // resume makes a helper active again whose unload was refused.
 func (h *Host) resume(hp *helper, was shared.State) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlockAndSay()
 	if hp.state != shared.StateDraining {
 		return
 	}
@@ -324,7 +340,7 @@ func (h *Host) end(ctx context.Context, hp *helper) error {
 func (h *Host) failed(in *instance) {
 	hp := in.helper
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlockAndSay()
 	h.endHoldsLocked(in)
 	if hp.inst.Load() != in {
 		return // it never came into use, or another has taken over
@@ -335,7 +351,7 @@ func (h *Host) failed(in *instance) {
 	case shared.StateActive:
 		h.failLocked(in)
 	case shared.StatePrimed:
-		hp.log.Error("primed helper is gone", "pid", in.end.PID(), "error", in.err)
+		h.sayLocked(func() { hp.log.Error("primed helper is gone", "pid", in.end.PID(), "error", in.err) })
 	}
 }
 
@@ -343,7 +359,7 @@ func (h *Host) failed(in *instance) {
 func (h *Host) failLocked(in *instance) {
 	hp := in.helper
 	hp.state, hp.lastErr = shared.StateFailed, in.err.Error()
-	hp.log.Error("helper is gone", "pid", in.end.PID(), "error", in.err)
+	h.sayLocked(func() { hp.log.Error("helper is gone", "pid", in.end.PID(), "error", in.err) })
 	h.publish(hp.failedEventLocked(in))
 }
 

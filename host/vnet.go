@@ -67,7 +67,7 @@ func (v *Vnet) RegisterHead(point shared.HookPoint, opts hhook.Options) (*hhook.
 	}
 	h := v.host
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlockAndSay()
 	if h.closed {
 		return nil, errClosed()
 	}
