@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/wire"
 )
@@ -56,7 +58,11 @@ func (h *Host) Load(ctx context.Context, spec shared.HelperSpec, opts LoadOption
 
 // loadFailed tells of a load that was asked for and came to nothing.
 func (h *Host) loadFailed(name string, err error) {
-	h.helperLog(name).Warn("load failed", "error", err)
+	level := hclog.Warn
+	if errors.Is(err, shared.ErrExist) { // nothing was tried, and what is there is well
+		level = hclog.Info
+	}
+	h.helperLog(name).Log(level, "load failed", "error", err)
 	h.publish(Event{Type: EventLoadFailed, Helper: name, Message: err.Error()})
 }
 
