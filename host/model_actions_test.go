@@ -72,7 +72,7 @@ func (s *simulation) actions() map[string]func(*rapid.T) {
 		},
 		"destroy": s.doDestroy, "destroy again": s.doDestroy,
 		"crash":   s.doCrash,
-		"restart": s.doRestart,
+		"restart": s.doRestart, "restart again": s.doRestart,
 		"replace the program": func(*rapid.T) {
 			s.put(rapid.SampledFrom(modelPrograms).Draw(s.T, "name"))
 		},
@@ -170,6 +170,9 @@ func (s *simulation) doCrash(*rapid.T) {
 
 func (s *simulation) doRestart(*rapid.T) {
 	name := s.name()
+	if slices.Contains(modelPrograms, name) && rapid.Bool().Draw(s.T, "with another program") {
+		s.put(name)
+	}
 	err := s.h.Restart(s.ctx, name)
 	s.same("restart of "+name, err, s.restart(s.find(name), func(*modelHelper) {}))
 }

@@ -211,6 +211,11 @@ func TestH11_HungHelper(t *testing.T) {
 				if err := syscall.Kill(w.stat(t).PID, syscall.SIGSTOP); err != nil {
 					t.Fatal(err)
 				}
+				other := object(t, w.Host, "tcp")
+				hosttest.Until(t, "the signal to arrive", func() bool {
+					v, err := w.rcv.Run(t.Context(), other, nil)
+					return err == nil && v.Rejected
+				})
 			}
 			start := time.Now()
 			v, err := w.rcv.Run(t.Context(), o, msg)
