@@ -38,6 +38,9 @@ func fill(v reflect.Value, n *int) {
 		if v.NumMethod() == 0 {
 			v.Set(reflect.ValueOf([]any{"a", true, int64(-1), uint64(1 << 63), 0.5}))
 		} // an error has to be one of ours
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), n)
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		for i := range v.Len() {
@@ -214,7 +217,7 @@ func TestErrorsCrossWithTheirSentinels(t *testing.T) {
 	)
 	err := c.Load(t.Context(), LoadRequest{Name: "ertt"})
 	wantIs(t, err, shared.ErrInvalid)
-	if props := propertyErrors(err); len(props) != 2 || props[0].Name != "smoothing" || props[1].Name != "colour" {
+	if props := shared.PropertyErrors(err); len(props) != 2 || props[0].Name != "smoothing" || props[1].Name != "colour" {
 		t.Errorf("the properties at fault came out as %v", props)
 	}
 	if err.Error() != answer.Error() {
