@@ -19,6 +19,7 @@ func (a *app) loadCommand() *cobra.Command {
 		classes []string
 	)
 	req.Properties = map[string]any{}
+	set := map[string]string{}
 	cmd := &cobra.Command{
 		Use:   "load NAME|PATH",
 		Short: "Load a helper by name, or from a file",
@@ -43,7 +44,7 @@ and is loaded as it is. Properties given here win over those of the configuratio
 				req.Classes = append(req.Classes, class)
 			}
 			err = a.withClient(cmd.Context(), changeLimit, what, func(ctx context.Context, c *control.Client) error {
-				return c.Load(ctx, req)
+				return byFlag(c.Load(ctx, req), set)
 			})
 			if err != nil {
 				return err
@@ -52,9 +53,9 @@ and is loaded as it is. Properties given here win over those of the configuratio
 		},
 	}
 	flags := cmd.Flags()
-	flags.VarP(&propertyFlag{values: req.Properties, parse: parseBool, kind: "bool"}, "bool", "b", "set a property to true or false")
-	flags.VarP(&propertyFlag{values: req.Properties, parse: parseInt, kind: "int"}, "int", "i", "set a property to a whole number")
-	flags.VarP(&propertyFlag{values: req.Properties, parse: parseString, kind: "string"}, "string", "s", "set a property to a text")
+	flags.VarP(&propertyFlag{values: req.Properties, flags: set, flag: "-b", parse: parseBool, kind: "bool"}, "bool", "b", "set a property to true or false")
+	flags.VarP(&propertyFlag{values: req.Properties, flags: set, flag: "-i", parse: parseInt, kind: "int"}, "int", "i", "set a property to a whole number")
+	flags.VarP(&propertyFlag{values: req.Properties, flags: set, flag: "-s", parse: parseString, kind: "string"}, "string", "s", "set a property to a text")
 	flags.StringArrayVar(&classes, "class", nil, "load only if the helper follows this class of objects; may be repeated")
 	flags.BoolVar(&req.Force, "force", false, "load a helper built for another API generation, or a builtin that is disabled")
 	return cmd

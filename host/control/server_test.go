@@ -364,7 +364,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	limited := newLimitListener(lis, bounds{connections: 2})
+	limited := newLimitListener(lis, bounds{connections: 2}, nil)
 	accepted := make(chan net.Conn)
 	ended := make(chan error, 1)
 	go func() {
