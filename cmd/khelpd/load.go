@@ -43,13 +43,15 @@ and is loaded as it is. Properties given here win over those of the configuratio
 				}
 				req.Classes = append(req.Classes, class)
 			}
-			err = a.withClient(cmd.Context(), changeLimit, what, func(ctx context.Context, c *control.Client) error {
-				return byFlag(c.Load(ctx, req), set)
+			var own string
+			err = a.withClient(cmd.Context(), changeLimit, what, func(ctx context.Context, c *control.Client) (err error) {
+				own, err = c.Load(ctx, req)
+				return byFlag(err, set)
 			})
 			if err != nil {
 				return err
 			}
-			return a.changed("load", args[0])
+			return a.changed("load", args[0], own)
 		},
 	}
 	flags := cmd.Flags()
@@ -98,7 +100,7 @@ A builtin cannot be unloaded. With --disable it is taken out, and only load --fo
 			if err != nil {
 				return err
 			}
-			return a.changed("unload", name)
+			return a.changed("unload", name, name)
 		},
 	}
 	cmd.Flags().DurationVar(&opts.Wait, "wait", 0, "wait this long for references to drop")
@@ -107,11 +109,11 @@ A builtin cannot be unloaded. With --disable it is taken out, and only load --fo
 }
 
 // changed answers a command that did what it was asked: with nothing for people, with a document for programs.
-func (a *app) changed(action, name string) error {
+func (a *app) changed(action, name, helper string) error {
 	if a.output != formatJSON {
 		return nil
 	}
-	return writeJSON(a.stdout, changeDocument{Schema: schemaName, Action: action, Name: name})
+	return writeJSON(a.stdout, changeDocument{Schema: schemaName, Action: action, Name: name, Helper: helper})
 }
 
 // completeHelpers completes the names of helpers that the daemon has loaded.

@@ -157,16 +157,16 @@ func (c *Client) Objects(ctx context.Context, filter host.ObjectFilter) ([]host.
 	}
 }
 
-// Load loads a helper and returns when it is active.
-func (c *Client) Load(ctx context.Context, req LoadRequest) error {
+// Load loads a helper and returns when it is active, with the name that it has given itself.
+func (c *Client) Load(ctx context.Context, req LoadRequest) (name string, err error) {
 	props, err := propertiesToProto(req.Properties)
 	if err != nil {
-		return err
+		return "", err
 	}
-	_, err = c.stub.Load(ctx, &controlv1.LoadRequest{
+	r, err := c.stub.Load(ctx, &controlv1.LoadRequest{
 		Name: req.Name, Classes: toStrings(req.Classes), Force: req.Force, Properties: props,
 	})
-	return fromStatus(err)
+	return r.GetName(), fromStatus(err)
 }
 
 // Unload unloads a helper and returns when it is gone.

@@ -97,7 +97,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	c := dial(t, path)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	wantIs(t, c.Load(ctx, LoadRequest{Name: "ertt"}), shared.ErrTimeout)
+	wantIs(t, loadBy(ctx, c, LoadRequest{Name: "ertt"}), shared.ErrTimeout)
 	if err := testkit.Await(t, "the host's side of the call", ended); err == nil {
 		t.Error("the host's call did not end with the client's")
 	}

@@ -139,7 +139,9 @@ func (s *service) Load(ctx context.Context, req *controlv1.LoadRequest) (*contro
 			return nil, fmt.Errorf("a load by path has the daemon run any program: %w", err)
 		}
 	}
+	resp := &controlv1.LoadResponse{}
 	opts := host.LoadOptions{
+		Loaded:     func(name string) { resp.Name = name },
 		Force:      req.GetForce(),
 		Classes:    fromStrings[shared.Class](req.GetClasses()),
 		Properties: valuesFromProto(req.GetProperties()),
@@ -154,7 +156,7 @@ func (s *service) Load(ctx context.Context, req *controlv1.LoadRequest) (*contro
 	if err := s.host.Load(ctx, spec, opts); err != nil {
 		return nil, err
 	}
-	return &controlv1.LoadResponse{}, nil
+	return resp, nil
 }
 
 func isPath(name string) bool { return strings.ContainsAny(name, `/\`) }

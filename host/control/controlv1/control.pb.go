@@ -1315,7 +1315,9 @@ func (x *LoadRequest) GetProperties() map[string]*Value {
 }
 
 type LoadResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The helper's own name.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1348,6 +1350,13 @@ func (x *LoadResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use LoadResponse.ProtoReflect.Descriptor instead.
 func (*LoadResponse) Descriptor() ([]byte, []int) {
 	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *LoadResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 type UnloadRequest struct {
@@ -3768,8 +3777,9 @@ const file_host_control_controlv1_control_proto_rawDesc = "" +
 	"properties\x1aV\n" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
-	"\x05value\x18\x02 \x01(\v2\x17.khelp.control.v1.ValueR\x05value:\x028\x01\"\x0e\n" +
-	"\fLoadResponse\"l\n" +
+	"\x05value\x18\x02 \x01(\v2\x17.khelp.control.v1.ValueR\x05value:\x028\x01\"\"\n" +
+	"\fLoadResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"l\n" +
 	"\rUnloadRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x18\n" +
