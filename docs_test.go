@@ -150,6 +150,7 @@ func TestREADME_Operator(t *testing.T) {
 	shows := map[string]string{ // what the commands must show in the end, by their verb
 		"hooks":   `(?m)^tcp\.est_in .* 1 +segs +- +1 +1 +0 +0 `,
 		"objects": `(?m) segs +1\.0\.0 +8 +in=1$`,
+		"plan":    `^no changes\n$`,
 	}
 	commands, _ := snippet(t, readme, "sh\nbin/khelpd run -c web.hcl &")
 	address := startDaemon(t, dir, "bin/khelpd run -c web.hcl")
@@ -160,7 +161,7 @@ func TestREADME_Operator(t *testing.T) {
 			get(t, client, strings.Replace(words[1], "127.0.0.1:8080", address, 1))
 			continue
 		}
-		verb := words[len(words)-1]
+		verb := words[3] // behind --socket PATH
 		want := regexp.MustCompile(shows[verb])
 		delete(shows, verb)
 		hosttest.Until(t, line+" shows "+want.String(), func() bool {

@@ -32,9 +32,6 @@ type Khelpd struct {
 	LogFormat     string   // text or json
 	Autoload      shared.AutoloadScope
 	Range         hcl.Range
-
-	controlSocket *hcl.Range // nil: not written
-	logFormat     *hcl.Range
 }
 
 // Helper is one block `helper`, with the places of its parts for errors that are found later (see Config.Diagnose).

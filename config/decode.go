@@ -87,7 +87,6 @@ func (d *decoder) khelpd(b *body) {
 		k = &Khelpd{}
 	}
 	k.Range = b.header
-	k.controlSocket, k.logFormat = b.place("control_socket"), b.place("log_format")
 	if e := b.expr("control_socket"); e != nil {
 		if p := d.checked(e, "Bad path", d.checkSocket); p != "" {
 			k.ControlSocket = d.path(p)

@@ -132,6 +132,34 @@ func TestL21_NoAutoload(t *testing.T) {
 	}
 }
 
+// Nor does a helper get for itself, in its Init, what whoever asked for it may not have; once it is there it asks on its own account.
+func TestL21_NoAutoloadByRequest(t *testing.T) {
+	f := newFixture(t, host.Config{})
+	f.put("base")
+	f.putInit("asking", loading("base"))
+	f.putInit("clocked", loading("clock"))
+	f.putInit("child", loading("base"))
+	f.putInit("nested", loading("child"))
+	var asker *helper.Host
+	f.putInit("later", func(_ context.Context, h *helper.Host) error { asker = h; return nil })
+	f.must(f.OfferBuiltin((&clock{}).builtin()))
+	f.configure("base", "asking", "clocked", "child", "nested", "later")
+	load := func(name string) error {
+		return f.Load(context.Background(), shared.HelperSpec{Name: name}, host.LoadOptions{NoAutoload: true})
+	}
+	const says = "but whoever asked for "
+	wantErr(t, load("asking"), shared.ErrPermission, "asking asks for base, "+says+"asking may not have helpers autoloaded")
+	wantErr(t, load("clocked"), shared.ErrPermission, "clocked asks for clock, "+says)
+	wantErr(t, load("nested"), shared.ErrPermission, "nested asks for child, "+says)
+	f.want("")
+	f.must(load("later"))
+	f.must(asker.Load(t.Context(), "base"))
+	f.want("later=active base=active")
+	if got := f.went(host.EventRefused); got != "refused asking, refused clocked, refused nested" {
+		t.Errorf("events: %s", got)
+	}
+}
+
 // Whoever may waits for whom somebody else has loaded, or brings it if that one may not.
 func TestL21_AnothersRefusalIsNotOurs(t *testing.T) {
 	f := newFixture(t, host.Config{})

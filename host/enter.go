@@ -78,6 +78,7 @@ func (h *Host) enterLocked(f *face, l *loading) (*helper, error) {
 		hp.claimLocked(f)
 	}
 	hp.beginLocked(l.depth)
+	hp.op.noAutoload = l.noAutoload
 	return hp, h.dependLocked(l.parent, hp) // which is no circle: that was looked for, and who is new waits for nobody
 }
 

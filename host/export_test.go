@@ -30,3 +30,10 @@ func Left(h *Host) (left []string) {
 	}
 	return left
 }
+
+// HadLoaded counts the helpers that a helper remembers to have had loaded.
+func HadLoaded(h *Host, name string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.findLocked(name).inst.Load().loaded)
+}

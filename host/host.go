@@ -184,7 +184,12 @@ func (h *Host) helperLog(name string) hclog.Logger { return h.named.Named(name) 
 func (h *Host) notLoadedLocked(name string) error {
 	var names []string
 	for _, hp := range h.helpers {
-		names = append(names, hp.name)
+		if hp.name == name && hp.state == shared.StateDisabled {
+			return shared.ErrNotExist.Errorf("the builtin %q is disabled: only a forced load brings it back", name)
+		}
+		if hp.name != name {
+			names = append(names, hp.name)
+		}
 	}
 	return shared.ErrNotExist.Errorf("no helper %q is loaded%s", name, shared.DidYouMean(name, names))
 }

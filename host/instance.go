@@ -35,7 +35,7 @@ type instance struct {
 
 	// The following are protected by host.mu.
 	hooks  []shared.HookInfo // what it hooks: declared, added and removed
-	loaded []string          // helpers that it has had loaded
+	loaded []*helper         // that it has had loaded and that were there when it last had one loaded
 	over   bool              // it holds nothing any more
 
 	initialised bool // it has been asked to initialise itself, and may make requests

@@ -22,6 +22,8 @@ type LoadOptions struct {
 	Classes    []shared.Class // narrow it further; each must be among those that it declares and the spec leaves
 	Properties map[string]any // override the spec's Config
 	NoAutoload bool           // what it requires must be active already: whoever asks may not have helpers autoloaded
+	// Loaded, unless it is nil, is called with the helper's own name when it has been loaded, before Load returns.
+	Loaded func(name string)
 	// Dial connects to a helper that runs already, without TLS, instead of starting a process: one served by helper.Run in a test, or one
 	// under a debugger. The host does not end its process.
 	Dial Dialer
@@ -49,11 +51,15 @@ func (h *Host) Load(ctx context.Context, spec shared.HelperSpec, opts LoadOption
 	if spec.Name == "" && opts.Dial != nil {
 		return shared.ErrInvalid.Errorf("a helper that runs already can be loaded by its name only")
 	}
-	_, err = h.load(ctx, spec, opts.loading())
+	hp, err := h.load(ctx, spec, opts.loading())
 	if err != nil {
 		h.loadFailed(nameOf(&spec), err)
+		return err
 	}
-	return err
+	if opts.Loaded != nil {
+		opts.Loaded(hp.name)
+	}
+	return nil
 }
 
 // loadFailed tells of a load that was asked for and came to nothing.

@@ -16,6 +16,8 @@ type operation struct {
 	depth  int           // how many requirements deep a load is
 	done   chan struct{} // closed when it has ended
 
+	noAutoload bool // whoever asked for it may not have helpers autoloaded, by the helper's own requests either
+
 	// The following are set before it ends.
 	err        error // why a load has failed
 	particular bool  // and that says nothing about another load of the helper

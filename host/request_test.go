@@ -55,6 +55,34 @@ func TestL10_UnloadsWhatItHadLoaded(t *testing.T) {
 	wantErr(t, asks.Unload(ctx, "mate"), shared.ErrPermission, "mate")
 }
 
+// That somebody else has had another loaded by the name of one that has left gives no right to it.
+func TestL10_UnloadsNotItsSuccessor(t *testing.T) {
+	f := newFixture(t, host.Config{})
+	ctx := context.Background()
+	asks := map[string]*helper.Host{}
+	for _, name := range []string{"one", "two"} {
+		f.putInit(name, func(_ context.Context, h *helper.Host) error { asks[name] = h; return nil })
+	}
+	f.put("mate")
+	f.configure("one", "two", "mate")
+	f.must(f.load("one"))
+	f.must(f.load("two"))
+	f.must(asks["one"].Load(ctx, "mate"))
+	f.must(f.unload("mate"))
+	f.must(asks["two"].Load(ctx, "mate"))
+	wantErr(t, asks["one"].Unload(ctx, "mate"), shared.ErrPermission, "one asks to unload mate, which it has not loaded")
+	f.must(asks["two"].Unload(ctx, "mate"))
+	// Those that have left are forgotten.
+	for range 3 {
+		f.must(asks["one"].Load(ctx, "mate"))
+		f.must(f.unload("mate"))
+	}
+	f.must(asks["one"].Load(ctx, "mate"))
+	if n := host.HadLoaded(f.Host, "one"); n != 1 {
+		t.Errorf("one remembers %d helpers", n)
+	}
+}
+
 // A helper that is only described, or primed, asks for nothing.
 func TestL10_NotBeforeInit(t *testing.T) {
 	f := newFixture(t, host.Config{})

@@ -141,9 +141,9 @@ func (in *instance) loadFor(ctx context.Context, r shared.Requirement) error {
 		return err
 	}
 	h.mu.Lock()
-	depth := 0
+	depth, noAutoload := 0, false
 	if hp.op != nil {
-		depth = hp.op.depth
+		depth, noAutoload = hp.op.depth, hp.op.noAutoload
 	}
 	other := h.findLocked(r.Name)
 	there := other != nil && other.op == nil && other.bound
@@ -156,7 +156,7 @@ func (in *instance) loadFor(ctx context.Context, r shared.Requirement) error {
 	case depth >= h.cfg.MaxDepth:
 		return shared.ErrTooManyLinks.Errorf("%s asks for %s: it would be load %d in a row, the limit is %d", hp.name, r.Name, depth+1, h.cfg.MaxDepth)
 	}
-	spec, err := h.autoloadable(hp, in.number, r.Name, false)
+	spec, err := h.autoloadable(hp, in.number, r.Name, noAutoload)
 	if err != nil {
 		return err
 	}
@@ -165,7 +165,7 @@ func (in *instance) loadFor(ctx context.Context, r shared.Requirement) error {
 		return err
 	}
 	defer done()
-	l := &loading{auto: true, parent: hp, depth: depth + 1}
+	l := &loading{auto: true, noAutoload: noAutoload, parent: hp, depth: depth + 1}
 	if other, err = h.load(ctx, spec, l); err != nil {
 		return err
 	}
@@ -175,7 +175,8 @@ func (in *instance) loadFor(ctx context.Context, r shared.Requirement) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	in.loaded = append(in.loaded, r.Name)
+	in.loaded = slices.DeleteFunc(in.loaded, func(x *helper) bool { return x == other || h.findLocked(x.name) != x })
+	in.loaded = append(in.loaded, other)
 	return nil
 }
 
@@ -187,7 +188,7 @@ func (in *instance) unloadFor(ctx context.Context, name string) error {
 	}
 	h.mu.Lock()
 	other := h.findLocked(name)
-	mine := slices.Contains(in.loaded, name)
+	mine := slices.Contains(in.loaded, other)
 	var err error
 	switch {
 	case other == nil:
@@ -209,6 +210,6 @@ func (in *instance) unloadFor(ctx context.Context, name string) error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	in.loaded = slices.DeleteFunc(in.loaded, func(x string) bool { return x == name })
+	in.loaded = slices.DeleteFunc(in.loaded, func(x *helper) bool { return x == other })
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 )
 
 // PropertyType is the type of a helper's property: NetBSD's prop_dictionary types, and lists of them.
@@ -27,7 +28,21 @@ type Property struct {
 	Required bool
 	Default  any // nil: the type's zero value
 	Doc      string
+
+	// The following narrow the type, so that a value that will not do is found before the helper is asked.
+	Minimum *int64         // of an int; nil: none
+	Maximum *int64         // of an int; nil: none
+	Format  PropertyFormat // of a string
 }
+
+// PropertyFormat says how a string reads. One that this build does not know is not checked.
+type PropertyFormat string
+
+// The formats.
+const (
+	FormatNone     PropertyFormat = ""
+	FormatDuration PropertyFormat = "duration" // as time.ParseDuration reads it: 200ms
+)
 
 // PropertyError is an error in one property, so that its place in the configuration can be found. It wraps ErrInvalid.
 type PropertyError struct {
@@ -40,6 +55,51 @@ func (e *PropertyError) Error() string { return fmt.Sprintf("property %q: %v", e
 
 // Unwrap returns the cause.
 func (e *PropertyError) Unwrap() error { return e.Err }
+
+// PropertyErrors collects every *PropertyError in the tree of err, in its order.
+func PropertyErrors(err error) []*PropertyError {
+	switch e := err.(type) { //nolint:errorlint // this walks the tree itself, to find them all
+	case nil:
+		return nil
+	case *PropertyError:
+		return []*PropertyError{e}
+	case interface{ Unwrap() error }:
+		return PropertyErrors(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var found []*PropertyError
+		for _, inner := range e.Unwrap() {
+			found = append(found, PropertyErrors(inner)...)
+		}
+		return found
+	default:
+		return nil
+	}
+}
+
+// NameProperties returns an error with the text and the sentinel of err that names properties too: what PropertyErrors had found in an
+// error before it crossed a wire. Without any it returns err itself.
+func NameProperties(err error, properties []*PropertyError) error {
+	if err == nil || len(properties) == 0 {
+		return err
+	}
+	named := &namingError{text: err.Error()}
+	if sentinel := (*Error)(nil); errors.As(err, &sentinel) {
+		named.all = append(named.all, sentinel)
+	}
+	for _, p := range properties {
+		named.all = append(named.all, p)
+	}
+	return named
+}
+
+// namingError has the whole text, which names its properties in the words of whoever made it.
+type namingError struct {
+	text string
+	all  []error
+}
+
+func (e *namingError) Error() string   { return e.text }
+func (e *namingError) Unwrap() []error { return e.all }
 
 // CheckProperties holds values against a schema and returns them with defaults filled in and numbers converted. All that is wrong
 // is joined into one error, made of *PropertyError.
@@ -54,7 +114,7 @@ func CheckProperties(schema []Property, values map[string]any) (map[string]any, 
 		value, given := values[p.Name]
 		switch {
 		case given:
-			v, err := p.Type.convert(value)
+			v, err := p.convert(value)
 			if err != nil {
 				errs = append(errs, &PropertyError{p.Name, err})
 				continue
@@ -63,7 +123,7 @@ func CheckProperties(schema []Property, values map[string]any) (map[string]any, 
 		case p.Required:
 			errs = append(errs, &PropertyError{p.Name, ErrInvalid.Errorf("is required (%s)", p.Type)})
 		case p.Default != nil:
-			v, err := p.Type.convert(p.Default)
+			v, err := p.convert(p.Default)
 			if err != nil {
 				errs = append(errs, &PropertyError{p.Name, fmt.Errorf("default %w", err)})
 				continue
@@ -124,6 +184,54 @@ func (t PropertyType) convert(v any) (any, error) {
 		return convertList(v)
 	}
 	return nil, ErrInvalid.Errorf("must be of type %s, not %s", t, typeWord(v))
+}
+
+// convert returns v as the property's Go type, within its bounds and in its format, or ErrInvalid.
+func (p *Property) convert(v any) (any, error) {
+	v, err := p.Type.convert(v)
+	if err != nil {
+		return nil, err
+	}
+	switch x := v.(type) {
+	case int64:
+		return v, p.bound(x)
+	case string:
+		if p.Format != FormatDuration {
+			return v, nil
+		}
+		if _, err := time.ParseDuration(x); err != nil {
+			return nil, ErrInvalid.Errorf("%q is no duration such as 200ms", x)
+		}
+	}
+	return v, nil
+}
+
+func (p *Property) bound(n int64) error {
+	low, high := p.Minimum != nil && n < *p.Minimum, p.Maximum != nil && n > *p.Maximum
+	switch {
+	case !low && !high:
+		return nil
+	case p.Minimum != nil && p.Maximum != nil:
+		return ErrInvalid.Errorf("must be from %d to %d, not %d", *p.Minimum, *p.Maximum, n)
+	case low:
+		return ErrInvalid.Errorf("must be at least %d, not %d", *p.Minimum, n)
+	default:
+		return ErrInvalid.Errorf("must be at most %d, not %d", *p.Maximum, n)
+	}
+}
+
+// validateLimits checks what narrows the type.
+func (p *Property) validateLimits() error {
+	switch {
+	case (p.Minimum != nil || p.Maximum != nil) && p.Type != PropertyInt:
+		return ErrInvalid.Errorf("has a minimum or a maximum but is of type %s, not int", p.Type)
+	case p.Minimum != nil && p.Maximum != nil && *p.Minimum > *p.Maximum:
+		return ErrInvalid.Errorf("has the minimum %d above its maximum %d", *p.Minimum, *p.Maximum)
+	case p.Format != FormatNone && p.Type != PropertyString:
+		return ErrInvalid.Errorf("has the format %q but is of type %s, not string", string(p.Format), p.Type)
+	default:
+		return nil
+	}
 }
 
 func convertList(v any) (any, error) {

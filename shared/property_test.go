@@ -105,3 +105,41 @@ func TestCheckPropertiesSaysAllThatIsWrong(t *testing.T) {
 		t.Errorf("a default of another type: %v", err)
 	}
 }
+
+// What narrows a type is checked with it, in defaults too.
+func TestCheckPropertiesNarrows(t *testing.T) {
+	low, high := int64(1), int64(9)
+	schema := []shared.Property{
+		{Name: "both", Type: shared.PropertyInt, Minimum: &low, Maximum: &high}, {Name: "low", Type: shared.PropertyInt, Minimum: &low},
+		{Name: "high", Type: shared.PropertyInt, Maximum: &high}, {Name: "every", Type: shared.PropertyString, Format: shared.FormatDuration},
+		{Name: "colour", Type: shared.PropertyString, Format: "from the future"},
+	}
+	good := map[string]any{"both": 1, "low": int64(1), "high": 9.0, "every": "1m30s", "colour": "red"}
+	if _, err := shared.CheckProperties(schema, good); err != nil {
+		t.Error(err)
+	}
+	_, err := shared.CheckProperties(schema, map[string]any{"both": 10, "low": 0, "high": 10, "every": "soon"})
+	for _, want := range []string{
+		`property "both": must be from 1 to 9, not 10`, `property "low": must be at least 1, not 0`,
+		`property "high": must be at most 9, not 10`, `property "every": "soon" is no duration such as 200ms`,
+	} {
+		if err == nil || !errors.Is(err, shared.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	schema[0].Default = 10
+	if _, err := shared.CheckProperties(schema[:1], nil); err == nil || !strings.Contains(err.Error(), "default must be from 1 to 9") {
+		t.Errorf("a default out of bounds: %v", err)
+	}
+}
+
+func TestNamePropertiesKeepsTextAndSentinel(t *testing.T) {
+	if err := shared.NameProperties(nil, nil); err != nil {
+		t.Errorf("no error is %v", err)
+	}
+	bad := &shared.PropertyError{Name: "x", Err: shared.ErrInvalid.Errorf("is odd")}
+	err := shared.NameProperties(shared.ErrExist.Errorf("twice"), []*shared.PropertyError{bad})
+	if found := shared.PropertyErrors(err); err.Error() != "twice" || !errors.Is(err, shared.ErrExist) || len(found) != 1 || found[0] != bad {
+		t.Errorf("%v, %v", err, found)
+	}
+}

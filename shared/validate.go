@@ -161,7 +161,7 @@ func (m *Modinfo) validateCounts() error {
 	return nil
 }
 
-// validateProperties checks a schema: names, doubles, types, and that defaults are of them.
+// validateProperties checks a schema: names, doubles, types, what narrows them, and that defaults are of them.
 func validateProperties(schema []Property) error {
 	var errs []error
 	seen := make(map[string]bool, len(schema))
@@ -173,9 +173,12 @@ func validateProperties(schema []Property) error {
 			err = ErrExist.Errorf("stands twice")
 		case !p.Type.known():
 			err = ErrInvalid.Errorf("has the unknown type %q", string(p.Type))
-		case p.Default != nil:
-			if _, err = p.Type.convert(p.Default); err != nil {
-				err = fmt.Errorf("default %w", err)
+		default:
+			err = p.validateLimits()
+			if err == nil && p.Default != nil {
+				if _, err = p.convert(p.Default); err != nil {
+					err = fmt.Errorf("default %w", err)
+				}
 			}
 		}
 		seen[p.Name] = true

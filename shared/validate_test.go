@@ -29,6 +29,7 @@ func TestModinfoValidate(t *testing.T) {
 	if err := goodModinfo().Validate(); err != nil {
 		t.Fatal(err)
 	}
+	minusOne := int64(-1)
 	for _, tc := range []struct {
 		name  string
 		spoil func(*shared.Modinfo)
@@ -55,6 +56,12 @@ func TestModinfoValidate(t *testing.T) {
 		{"property's name", func(m *shared.Modinfo) { m.Properties[0].Name = "a.b" }, shared.ErrInvalid, "a.b"},
 		{"property's type", func(m *shared.Modinfo) { m.Properties[0].Type = "uint" }, shared.ErrInvalid, `unknown type "uint"`},
 		{"property's default", func(m *shared.Modinfo) { m.Properties[0].Default = "5" }, shared.ErrInvalid, "default must be of type int"},
+		{"property's bounds", func(m *shared.Modinfo) { m.Properties[0].Minimum, m.Properties[0].Maximum = new(int64), &minusOne }, shared.ErrInvalid, "minimum 0 above its maximum -1"},
+		{"bounds of no int", func(m *shared.Modinfo) {
+			m.Properties[0] = shared.Property{Name: "a", Type: shared.PropertyBool, Minimum: &minusOne}
+		}, shared.ErrInvalid, "of type bool, not int"},
+		{"format of no string", func(m *shared.Modinfo) { m.Properties[0].Format = shared.FormatDuration }, shared.ErrInvalid, "of type int, not string"},
+		{"default out of bounds", func(m *shared.Modinfo) { m.Properties[0].Maximum = &minusOne }, shared.ErrInvalid, "default must be at most -1, not 5"},
 		{"property twice", func(m *shared.Modinfo) { m.Properties = append(m.Properties, m.Properties[0]) }, shared.ErrExist, "stands twice"},
 		{"section twice", func(m *shared.Modinfo) { m.Sections = append(m.Sections, m.Sections[0]) }, shared.ErrExist, `section "readme"`},
 		{"section's name", func(m *shared.Modinfo) { m.Sections[0].Name = "" }, shared.ErrInvalid, "section has no name"},

@@ -114,7 +114,8 @@ type buildDocument struct {
 type changeDocument struct {
 	Schema string `json:"schema"`
 	Action string `json:"action"`
-	Name   string `json:"name"` // as it was given
+	Name   string `json:"name"`   // as it was given
+	Helper string `json:"helper"` // its own name
 }
 
 func newStatDocument(st host.Stat) statDocument {

@@ -110,7 +110,7 @@ func TestJSONFieldNames(t *testing.T) {
 		{"info", info, "schema name version api description classes needs_osd osd hooks requires reads properties sections"},
 		{"info hooks[]", at(t, info, "hooks"), "point index udata may_sleep"},
 		{"info requires[]", at(t, info, "requires"), "name constraint"},
-		{"info properties[]", at(t, info, "properties"), "name type required default doc"},
+		{"info properties[]", at(t, info, "properties"), "name type required default doc minimum maximum format"},
 		{"info sections[]", at(t, info, "sections"), "name bytes"},
 		{"plan", plan, "schema changes tcp settings warnings"},
 		{"plan changes[]", at(t, plan, "changes"), "helper action reason blocked_by"},

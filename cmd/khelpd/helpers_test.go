@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/shared"
@@ -30,6 +32,7 @@ var programs = map[string]func(){
 	"h_child":    childHelper,
 	"h_gate":     gateHelper,
 	"h_talk":     talkHelper,
+	"h_fussy":    fussyHelper,
 	"as":         asUser,
 	"not_helper": func() { fmt.Println("hello, I am something else") },
 	"activate":   activate,
@@ -40,7 +43,7 @@ var programs = map[string]func(){
 }
 
 // helperNames are those that lie on the helper path of scripts.
-var helperNames = []string{"h_count", "h_guard", "h_refuse", "h_stay", "h_slow", "h_child", "h_gate", "h_talk", "not_helper"}
+var helperNames = []string{"h_count", "h_guard", "h_refuse", "h_stay", "h_slow", "h_child", "h_gate", "h_talk", "h_fussy", "not_helper"}
 
 func init() {
 	if slices.Contains(helperNames, filepath.Base(os.Args[0])) {
@@ -123,6 +126,16 @@ func gateHelper() {
 			return err
 		},
 	})
+}
+
+// fussyHelper has properties that not every value of their type fits; for what net is only it knows.
+func fussyHelper() {
+	conf := struct {
+		Small uint8
+		Every time.Duration
+		Net   netip.Prefix
+	}{Every: time.Second}
+	helper.Serve(helper.Helper[struct{}]{Name: "h_fussy", Version: "0.1.0", Config: &conf})
 }
 
 // talkHelper says on stderr what it sees.

@@ -49,7 +49,7 @@ func (a *app) nameCommand(verb string, cmd *cobra.Command, do func(*control.Clie
 		if err != nil {
 			return err
 		}
-		return a.changed(verb, name)
+		return a.changed(verb, name, name)
 	}
 	return cmd
 }

@@ -147,6 +147,17 @@ func infoLines(w io.Writer, info control.Info) error {
 
 func propertyText(p shared.Property) string {
 	text := string(p.Type)
+	if p.Format != shared.FormatNone {
+		text += " (" + printable(string(p.Format)) + ")"
+	}
+	switch {
+	case p.Minimum != nil && p.Maximum != nil:
+		text += fmt.Sprintf(" from %d to %d", *p.Minimum, *p.Maximum)
+	case p.Minimum != nil:
+		text += fmt.Sprintf(" of %d or more", *p.Minimum)
+	case p.Maximum != nil:
+		text += fmt.Sprintf(" of %d or less", *p.Maximum)
+	}
 	switch {
 	case p.Required:
 		text += ", required"

@@ -56,6 +56,9 @@ type propertyDocument struct {
 	Required bool   `json:"required"`
 	Default  any    `json:"default"` // null: the zero value of the type
 	Doc      string `json:"doc"`
+	Minimum  *int64 `json:"minimum"` // null: none
+	Maximum  *int64 `json:"maximum"` // null: none
+	Format   string `json:"format"`  // of a string: duration
 }
 
 type sectionDocument struct {
@@ -82,7 +85,10 @@ func newInfoDocument(info control.Info) infoDocument {
 		}),
 		Reads: stringsOf(m.Reads),
 		Properties: mapped(m.Properties, func(p shared.Property) propertyDocument {
-			return propertyDocument{Name: p.Name, Type: string(p.Type), Required: p.Required, Default: jsonValue(p.Default), Doc: p.Doc}
+			return propertyDocument{
+				Name: p.Name, Type: string(p.Type), Required: p.Required, Default: jsonValue(p.Default), Doc: p.Doc,
+				Minimum: p.Minimum, Maximum: p.Maximum, Format: string(p.Format),
+			}
 		}),
 		Sections: mapped(info.Sections, func(s control.SectionInfo) sectionDocument { return sectionDocument{Name: s.Name, Bytes: s.Bytes} }),
 	}

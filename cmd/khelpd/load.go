@@ -19,6 +19,7 @@ func (a *app) loadCommand() *cobra.Command {
 		classes []string
 	)
 	req.Properties = map[string]any{}
+	set := map[string]string{}
 	cmd := &cobra.Command{
 		Use:   "load NAME|PATH",
 		Short: "Load a helper by name, or from a file",
@@ -42,19 +43,21 @@ and is loaded as it is. Properties given here win over those of the configuratio
 				}
 				req.Classes = append(req.Classes, class)
 			}
-			err = a.withClient(cmd.Context(), changeLimit, what, func(ctx context.Context, c *control.Client) error {
-				return c.Load(ctx, req)
+			var own string
+			err = a.withClient(cmd.Context(), changeLimit, what, func(ctx context.Context, c *control.Client) (err error) {
+				own, err = c.Load(ctx, req)
+				return byFlag(err, set)
 			})
 			if err != nil {
 				return err
 			}
-			return a.changed("load", args[0])
+			return a.changed("load", args[0], own)
 		},
 	}
 	flags := cmd.Flags()
-	flags.VarP(&propertyFlag{values: req.Properties, parse: parseBool, kind: "bool"}, "bool", "b", "set a property to true or false")
-	flags.VarP(&propertyFlag{values: req.Properties, parse: parseInt, kind: "int"}, "int", "i", "set a property to a whole number")
-	flags.VarP(&propertyFlag{values: req.Properties, parse: parseString, kind: "string"}, "string", "s", "set a property to a text")
+	flags.VarP(&propertyFlag{values: req.Properties, flags: set, flag: "-b", parse: parseBool, kind: "bool"}, "bool", "b", "set a property to true or false")
+	flags.VarP(&propertyFlag{values: req.Properties, flags: set, flag: "-i", parse: parseInt, kind: "int"}, "int", "i", "set a property to a whole number")
+	flags.VarP(&propertyFlag{values: req.Properties, flags: set, flag: "-s", parse: parseString, kind: "string"}, "string", "s", "set a property to a text")
 	flags.StringArrayVar(&classes, "class", nil, "load only if the helper follows this class of objects; may be repeated")
 	flags.BoolVar(&req.Force, "force", false, "load a helper built for another API generation, or a builtin that is disabled")
 	return cmd
@@ -97,7 +100,7 @@ A builtin cannot be unloaded. With --disable it is taken out, and only load --fo
 			if err != nil {
 				return err
 			}
-			return a.changed("unload", name)
+			return a.changed("unload", name, name)
 		},
 	}
 	cmd.Flags().DurationVar(&opts.Wait, "wait", 0, "wait this long for references to drop")
@@ -106,11 +109,11 @@ A builtin cannot be unloaded. With --disable it is taken out, and only load --fo
 }
 
 // changed answers a command that did what it was asked: with nothing for people, with a document for programs.
-func (a *app) changed(action, name string) error {
+func (a *app) changed(action, name, helper string) error {
 	if a.output != formatJSON {
 		return nil
 	}
-	return writeJSON(a.stdout, changeDocument{Schema: schemaName, Action: action, Name: name})
+	return writeJSON(a.stdout, changeDocument{Schema: schemaName, Action: action, Name: name, Helper: helper})
 }
 
 // completeHelpers completes the names of helpers that the daemon has loaded.

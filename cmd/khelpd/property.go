@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -9,7 +10,9 @@ import (
 
 // propertyFlag is one of modload(8)'s -b, -i and -s: name=value, repeatable, of one type. The last one given for a name counts.
 type propertyFlag struct {
-	values map[string]any // shared by the three
+	values map[string]any    // shared by the three
+	flags  map[string]string // which of them has set a property, likewise
+	flag   string            // this one: "-b"
 	parse  func(string) (any, error)
 	kind   string
 }
@@ -29,7 +32,7 @@ func (f *propertyFlag) Set(text string) error {
 	if err != nil {
 		return err
 	}
-	f.values[name] = v
+	f.values[name], f.flags[name] = v, f.flag
 	return nil
 }
 
@@ -55,3 +58,29 @@ func parseInt(s string) (any, error) {
 }
 
 func parseString(s string) (any, error) { return s, nil }
+
+// flagError is an error about properties in which they go by the flags that have set them.
+type flagError struct {
+	text string
+	err  error
+}
+
+func (e *flagError) Error() string { return e.text }
+func (e *flagError) Unwrap() error { return e.err }
+
+// byFlag returns err with the names of flags where it names properties that flags have set.
+func byFlag(err error, flags map[string]string) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	for _, p := range shared.PropertyErrors(err) {
+		if flag, ok := flags[p.Name]; ok {
+			text = strings.ReplaceAll(text, fmt.Sprintf("property %q:", p.Name), flag+" "+p.Name+":")
+		}
+	}
+	if text == err.Error() {
+		return err
+	}
+	return &flagError{text, err}
+}

@@ -22,7 +22,7 @@ const maxAnswer = 64 << 20
 
 // Client asks a daemon. It owns a connection, to be given back with Close, which it makes again if the daemon has closed it for idleness
 // or was started anew. It is safe for concurrent use by multiple goroutines. Errors wrap the sentinels that they wrapped in the host; a
-// daemon that has gone is ErrNotRunning.
+// daemon that has gone is ErrNotRunning, and one that has too many connections of this user is ErrOverload.
 type Client struct {
 	stub  controlv1.ControlClient
 	close func() error
@@ -57,17 +57,25 @@ func Dial(ctx context.Context, path string) (*Client, error) {
 // newClient makes a client that owns conn, and what redial returns when that is used up.
 func newClient(conn net.Conn, redial func(context.Context) (net.Conn, error)) (*Client, error) {
 	var used atomic.Bool
+	var turned turnedAway
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {
 		if used.CompareAndSwap(false, true) {
-			return conn, nil
+			return &greetedConn{Conn: conn, turned: &turned}, nil
 		}
-		return redial(ctx)
+		conn, err := redial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return &greetedConn{Conn: conn, turned: &turned}, nil
 	}
+	turned.redial = redial
 	cc, err := grpc.NewClient("passthrough:///khelp",
 		grpc.WithContextDialer(dial),
 		grpc.WithTransportCredentials(peerCredentials{}),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
+		grpc.WithUnaryInterceptor(turned.unary),
+		grpc.WithStreamInterceptor(turned.stream),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswer)))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("control client: %w", err), conn.Close())
@@ -149,16 +157,16 @@ func (c *Client) Objects(ctx context.Context, filter host.ObjectFilter) ([]host.
 	}
 }
 
-// Load loads a helper and returns when it is active.
-func (c *Client) Load(ctx context.Context, req LoadRequest) error {
+// Load loads a helper and returns when it is active, with the name that it has given itself.
+func (c *Client) Load(ctx context.Context, req LoadRequest) (name string, err error) {
 	props, err := propertiesToProto(req.Properties)
 	if err != nil {
-		return err
+		return "", err
 	}
-	_, err = c.stub.Load(ctx, &controlv1.LoadRequest{
+	r, err := c.stub.Load(ctx, &controlv1.LoadRequest{
 		Name: req.Name, Classes: toStrings(req.Classes), Force: req.Force, Properties: props,
 	})
-	return fromStatus(err)
+	return r.GetName(), fromStatus(err)
 }
 
 // Unload unloads a helper and returns when it is gone.

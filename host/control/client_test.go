@@ -1,14 +1,19 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/shared"
 )
@@ -92,8 +97,61 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	c := dial(t, path)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	wantIs(t, c.Load(ctx, LoadRequest{Name: "ertt"}), shared.ErrTimeout)
+	wantIs(t, loadBy(ctx, c, LoadRequest{Name: "ertt"}), shared.ErrTimeout)
 	if err := testkit.Await(t, "the host's side of the call", ended); err == nil {
 		t.Error("the host's call did not end with the client's")
+	}
+}
+
+// A daemon that closes connections at once is there all the same, unless it no longer listens.
+func TestTurnedAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.sock")
+	lis, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave := make(chan struct{})
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			conn, err := lis.Accept()
+			if err != nil {
+				ended <- nil
+				return
+			}
+			select {
+			case <-leave:
+				_ = lis.Close()
+			default:
+			}
+			_ = conn.Close()
+		}
+	}()
+	_, err = dial(t, path).Stat(t.Context(), "")
+	wantIs(t, err, shared.ErrOverload)
+	if err == nil || err.Error() != "the daemon has closed the connection: too many are open" || errors.Is(err, ErrNotRunning) {
+		t.Errorf("a call: %v", err)
+	}
+	_, err = dial(t, path).Objects(t.Context(), host.ObjectFilter{})
+	wantIs(t, err, shared.ErrOverload)
+	close(leave)
+	_, err = dial(t, path).Stat(t.Context(), "")
+	wantIs(t, err, ErrNotRunning)
+	if err := testkit.Await(t, "the end of the listener", ended); err != nil {
+		t.Error(err)
+	}
+}
+
+// That connections are too many is logged, but not for each of many.
+func TestTooManyAreLogged(t *testing.T) {
+	var out bytes.Buffer
+	l := newLimitListener(nil, usual, hclog.New(&hclog.LoggerOptions{Output: &out}))
+	begin := time.Now()
+	for _, at := range []time.Duration{0, 1, time.Second - 1, time.Second} {
+		l.refusedLocked(Peer{UID: 4711, GID: 7, Known: true}, begin.Add(at))
+	}
+	first, second := `peer="uid 4711 gid 7" open=0 refused=1`, `peer="uid 4711 gid 7" open=0 refused=3`
+	if got := out.String(); strings.Count(got, "WARN") != 2 || !strings.Contains(got, first) || !strings.Contains(got, second) {
+		t.Errorf("the log says\n%s", got)
 	}
 }

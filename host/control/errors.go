@@ -53,7 +53,7 @@ func errorDetail(err error) *controlv1.ErrorDetail {
 		return nil
 	}
 	detail := &controlv1.ErrorDetail{Code: int32(errorCode(err)), Message: validText(err.Error())}
-	for _, p := range propertyErrors(err) {
+	for _, p := range shared.PropertyErrors(err) {
 		detail.Properties = append(detail.Properties, &controlv1.PropertyError{Name: p.Name, Message: validText(p.Err.Error())})
 	}
 	var config *ConfigError
@@ -149,33 +149,15 @@ func fromDetail(d *controlv1.ErrorDetail) error {
 	if err == nil {
 		return fmt.Errorf("control service: an error without a code: %s", d.GetMessage())
 	}
-	if len(d.GetProperties()) > 0 {
-		re := &remoteError{err: err}
-		for _, p := range d.GetProperties() {
-			re.properties = append(re.properties, &shared.PropertyError{Name: p.GetName(), Err: shared.ErrInvalid.Errorf("%s", p.GetMessage())})
-		}
-		err = re
+	var properties []*shared.PropertyError
+	for _, p := range d.GetProperties() {
+		properties = append(properties, &shared.PropertyError{Name: p.GetName(), Err: shared.ErrInvalid.Errorf("%s", p.GetMessage())})
 	}
+	err = shared.NameProperties(err, properties)
 	if d.Diagnostics != nil {
 		err = &ConfigError{Diagnostics: d.GetDiagnostics(), Err: err}
 	}
 	return err
-}
-
-// remoteError is an error of the daemon's that names properties. Its text is the daemon's.
-type remoteError struct {
-	err        error
-	properties []*shared.PropertyError
-}
-
-func (e *remoteError) Error() string { return e.err.Error() }
-
-func (e *remoteError) Unwrap() []error {
-	all := []error{e.err}
-	for _, p := range e.properties {
-		all = append(all, p)
-	}
-	return all
 }
 
 // errno returns the system's own error in err, which is shorter than what net makes of it, or err.
@@ -185,24 +167,4 @@ func errno(err error) error {
 		return e
 	}
 	return err
-}
-
-// propertyErrors collects every PropertyError in the tree of err.
-func propertyErrors(err error) []*shared.PropertyError {
-	switch e := err.(type) { //nolint:errorlint // this walks the tree itself, to find them all
-	case nil:
-		return nil
-	case *shared.PropertyError:
-		return []*shared.PropertyError{e}
-	case interface{ Unwrap() error }:
-		return propertyErrors(e.Unwrap())
-	case interface{ Unwrap() []error }:
-		var found []*shared.PropertyError
-		for _, inner := range e.Unwrap() {
-			found = append(found, propertyErrors(inner)...)
-		}
-		return found
-	default:
-		return nil
-	}
 }

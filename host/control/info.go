@@ -112,7 +112,7 @@ func infoToProto(in Info) *controlv1.Modinfo {
 		out.Hooks = append(out.Hooks, &controlv1.HookInfo{Point: string(h.Point), Index: h.Index, Udata: h.UData, MaySleep: h.MaySleep})
 	}
 	for _, p := range m.Properties {
-		prop := &controlv1.Property{Name: p.Name, Type: string(p.Type), Required: p.Required, Doc: p.Doc}
+		prop := &controlv1.Property{Name: p.Name, Type: string(p.Type), Required: p.Required, Doc: p.Doc, Minimum: p.Minimum, Maximum: p.Maximum, Format: string(p.Format)}
 		if p.Default != nil {
 			prop.Default = showValue(p.Default)
 		}
@@ -146,7 +146,7 @@ func infoFromProto(m *controlv1.Modinfo) Info {
 	for _, p := range m.GetProperties() {
 		prop := shared.Property{
 			Name: p.GetName(), Type: shared.PropertyType(p.GetType()), Required: p.GetRequired(),
-			Default: valueFromProto(p.GetDefault()), Doc: p.GetDoc(),
+			Default: valueFromProto(p.GetDefault()), Doc: p.GetDoc(), Minimum: p.Minimum, Maximum: p.Maximum, Format: shared.PropertyFormat(p.GetFormat()),
 		}
 		out.Modinfo.Properties = append(out.Modinfo.Properties, prop)
 	}

@@ -3,6 +3,9 @@ package control
 import (
 	"net"
 	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
 )
 
 // limitListener accepts so many connections at a time and leaves the rest in the kernel's queue. It is x/net/netutil's LimitListener,
@@ -11,6 +14,7 @@ import (
 type limitListener struct {
 	net.Listener
 	bounds bounds
+	log    hclog.Logger
 	free   chan struct{} // a token for each connection that may still be open
 	closed chan struct{}
 	once   sync.Once
@@ -18,11 +22,13 @@ type limitListener struct {
 	mu        sync.Mutex     // protects the following fields
 	strangers map[uint32]int // connections, by uid
 	all       int            // connections of strangers
+	warned    time.Time      // when it was last logged that one was too many
+	unsaid    int            // those since
 }
 
-func newLimitListener(lis net.Listener, b bounds) *limitListener {
+func newLimitListener(lis net.Listener, b bounds, log hclog.Logger) *limitListener {
 	l := &limitListener{
-		Listener: lis, bounds: b, free: make(chan struct{}, b.connections), closed: make(chan struct{}), strangers: map[uint32]int{},
+		Listener: lis, bounds: b, log: log, free: make(chan struct{}, b.connections), closed: make(chan struct{}), strangers: map[uint32]int{},
 	}
 	for range b.connections {
 		l.free <- struct{}{}
@@ -66,11 +72,21 @@ func (l *limitListener) enter(conn net.Conn) (leave func(), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.all >= l.bounds.strangers || l.strangers[p.UID] >= l.bounds.stranger {
+		l.refusedLocked(p, time.Now())
 		return nil, false
 	}
 	l.all++
 	l.strangers[p.UID]++
 	return func() { l.leave(p.UID) }, true
+}
+
+// refusedLocked logs that a connection was too many, once a second at most.
+func (l *limitListener) refusedLocked(p Peer, now time.Time) {
+	if l.unsaid++; now.Sub(l.warned) < time.Second {
+		return
+	}
+	l.log.Warn("connection refused: too many are open", "peer", p.String(), "open", l.strangers[p.UID], "refused", l.unsaid)
+	l.warned, l.unsaid = now, 0
 }
 
 func (l *limitListener) leave(uid uint32) {

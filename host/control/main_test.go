@@ -109,6 +109,8 @@ func (f *fakeHost) other(ctx context.Context, what string) error {
 }
 
 func (f *fakeHost) Load(ctx context.Context, spec shared.HelperSpec, opts host.LoadOptions) error {
+	opts.Loaded("itself")
+	opts.Loaded = nil // functions do not compare
 	f.mu.Lock()
 	f.specs, f.loads = append(f.specs, spec), append(f.loads, opts)
 	f.mu.Unlock()

@@ -65,7 +65,7 @@ func call() {
 	}
 	defer c.Close()
 	_, stat := c.Stat(context.Background(), "")
-	for _, err := range []error{stat, c.Load(context.Background(), LoadRequest{Name: "ertt"})} {
+	for _, err := range []error{stat, loadBy(context.Background(), c, LoadRequest{Name: "ertt"})} {
 		if err == nil {
 			fmt.Println("ok")
 		} else {

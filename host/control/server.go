@@ -46,6 +46,10 @@ type Options struct {
 	// Authorize decides about every call, and for a stream about everything that it tells, so that what is withdrawn ends. nil: OwnerOnly.
 	Authorize Authorizer
 
+	// AuthorizePath decides about a load by path too, after Authorize: who may make one has the daemon's user run any program. Its privilege
+	// is PrivilegeLoad. nil: OwnerOnly.
+	AuthorizePath Authorizer
+
 	// Spec finds what the daemon is configured to load under a name; false: nothing, and the host looks on its helper path. It must be
 	// safe for concurrent use. nil: nothing is configured.
 	Spec func(name string) (shared.HelperSpec, bool)
@@ -97,6 +101,7 @@ func (h realHost) FollowLogs(name string) ([]host.LogRecord, follower[host.LogRe
 type Server struct {
 	grpc   *grpc.Server
 	bounds bounds
+	log    hclog.Logger
 	ending context.CancelFunc // ends what follows something
 }
 
@@ -109,6 +114,9 @@ func newServer(h backend, opts Options, b bounds) *Server {
 	}
 	if opts.Authorize == nil {
 		opts.Authorize = OwnerOnly
+	}
+	if opts.AuthorizePath == nil {
+		opts.AuthorizePath = OwnerOnly
 	}
 	if opts.Spec == nil {
 		opts.Spec = func(string) (shared.HelperSpec, bool) { return shared.HelperSpec{}, false }
@@ -134,12 +142,12 @@ func newServer(h backend, opts Options, b bounds) *Server {
 		grpc.WaitForHandlers(true),
 	)
 	controlv1.RegisterControlServer(g, s)
-	return &Server{grpc: g, bounds: b, ending: ending}
+	return &Server{grpc: g, bounds: b, log: opts.Logger, ending: ending}
 }
 
 // Serve accepts connections on lis and takes it over: it is closed when Serve returns. It returns nil after Shutdown or Close.
 func (s *Server) Serve(lis net.Listener) error {
-	if err := s.grpc.Serve(newLimitListener(lis, s.bounds)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err := s.grpc.Serve(newLimitListener(lis, s.bounds, s.log)); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("control service: %w", err)
 	}
 	return nil

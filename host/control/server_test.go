@@ -38,6 +38,9 @@ func fill(v reflect.Value, n *int) {
 		if v.NumMethod() == 0 {
 			v.Set(reflect.ValueOf([]any{"a", true, int64(-1), uint64(1 << 63), 0.5}))
 		} // an error has to be one of ours
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(v.Elem(), n)
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
 		for i := range v.Len() {
@@ -124,6 +127,12 @@ func TestObjectsBeyondOneMessage(t *testing.T) {
 	}
 }
 
+// loadBy is Load for who does not ask for the name.
+func loadBy(ctx context.Context, c *Client, req LoadRequest) error {
+	_, err := c.Load(ctx, req)
+	return err
+}
+
 func TestLoadCarriesTheRequest(t *testing.T) {
 	configured := shared.HelperSpec{Name: "ertt", Command: []string{"/opt/ertt", "-x"}, Timeout: time.Second, Load: shared.LoadBoot}
 	h := &fakeHost{}
@@ -136,8 +145,8 @@ func TestLoadCarriesTheRequest(t *testing.T) {
 	req := LoadRequest{Classes: opts.Classes, Force: true, Properties: opts.Properties}
 	for _, name := range []string{"ertt", "vegas", "/usr/libexec/khelp/../acl"} {
 		req.Name = name
-		if err := c.Load(t.Context(), req); err != nil {
-			t.Fatal(err)
+		if got, err := c.Load(t.Context(), req); err != nil || got != "itself" {
+			t.Fatalf("%q, %v", got, err)
 		}
 	}
 	byHand := configured
@@ -148,6 +157,28 @@ func TestLoadCarriesTheRequest(t *testing.T) {
 	}
 	if diff := cmp.Diff([]host.LoadOptions{opts, opts, opts}, h.loads); diff != "" {
 		t.Errorf("options (-want +got):\n%s", diff)
+	}
+}
+
+// Whoever may load may not load any program: a path is asked about once more, by default of the owner.
+func TestLoadByPathIsAskedAboutAgain(t *testing.T) {
+	h := &fakeHost{}
+	asked := 0
+	path, _ := serve(t, h, Options{
+		Authorize: func(context.Context, Peer, shared.Privilege) error { return nil },
+		AuthorizePath: func(_ context.Context, _ Peer, p shared.Privilege) error {
+			asked++
+			return shared.ErrPermission.Errorf("no %s", p)
+		},
+	})
+	c := dial(t, path)
+	if err := loadBy(t.Context(), c, LoadRequest{Name: "ertt"}); err != nil || asked != 0 {
+		t.Errorf("by name: %v, asked %d times", err, asked)
+	}
+	err := loadBy(t.Context(), c, LoadRequest{Name: "/bin/sh"})
+	wantIs(t, err, shared.ErrPermission)
+	if err == nil || err.Error() != "a load by path has the daemon run any program: no load" || asked != 1 || len(h.specs) != 1 {
+		t.Errorf("by path: %v, asked %d times, the host was asked for %v", err, asked, h.specs)
 	}
 }
 
@@ -165,10 +196,10 @@ func TestLoadRefusesWhatIsNoName(t *testing.T) {
 		"ertt\x00\x1b[2J":         shared.ErrInvalid,
 		"relative/path/to/helper": shared.ErrInvalid,
 	} {
-		wantIs(t, c.Load(t.Context(), LoadRequest{Name: name}), want)
+		wantIs(t, loadBy(t.Context(), c, LoadRequest{Name: name}), want)
 	}
-	wantIs(t, c.Load(t.Context(), LoadRequest{Name: "ertt", Classes: []shared.Class{"T"}}), shared.ErrInvalid)
-	wantIs(t, c.Load(t.Context(), LoadRequest{Name: "ertt", Properties: map[string]any{"x": struct{}{}}}), shared.ErrInvalid)
+	wantIs(t, loadBy(t.Context(), c, LoadRequest{Name: "ertt", Classes: []shared.Class{"T"}}), shared.ErrInvalid)
+	wantIs(t, loadBy(t.Context(), c, LoadRequest{Name: "ertt", Properties: map[string]any{"x": struct{}{}}}), shared.ErrInvalid)
 	if len(h.specs) != 0 {
 		t.Errorf("the host was asked for %v", h.specs)
 	}
@@ -212,9 +243,9 @@ func TestErrorsCrossWithTheirSentinels(t *testing.T) {
 		&shared.PropertyError{Name: "smoothing", Err: shared.ErrInvalid.Errorf("must be of type int, not string")},
 		&shared.PropertyError{Name: "colour", Err: shared.ErrInvalid.Errorf("is unknown")},
 	)
-	err := c.Load(t.Context(), LoadRequest{Name: "ertt"})
+	err := loadBy(t.Context(), c, LoadRequest{Name: "ertt"})
 	wantIs(t, err, shared.ErrInvalid)
-	if props := propertyErrors(err); len(props) != 2 || props[0].Name != "smoothing" || props[1].Name != "colour" {
+	if props := shared.PropertyErrors(err); len(props) != 2 || props[0].Name != "smoothing" || props[1].Name != "colour" {
 		t.Errorf("the properties at fault came out as %v", props)
 	}
 	if err.Error() != answer.Error() {
@@ -261,7 +292,7 @@ func TestAuthorizeDecides(t *testing.T) {
 		_, hooks := c.Hooks(ctx)
 		_, objects := c.Objects(ctx, host.ObjectFilter{})
 		_, version := c.Version(ctx)
-		return []error{stat, hooks, objects, version, c.Load(ctx, LoadRequest{Name: "ertt"}), c.Unload(ctx, "ertt", host.UnloadOptions{})}
+		return []error{stat, hooks, objects, version, loadBy(ctx, c, LoadRequest{Name: "ertt"}), c.Unload(ctx, "ertt", host.UnloadOptions{})}
 	}
 	want := []shared.Privilege{"stat", "stat", "stat", "stat", "load", "autoload", "unload"}
 	for i, err := range calls() {
@@ -361,7 +392,7 @@ func TestConnectionsAreLimited(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	limited := newLimitListener(lis, bounds{connections: 2})
+	limited := newLimitListener(lis, bounds{connections: 2}, nil)
 	accepted := make(chan net.Conn)
 	ended := make(chan error, 1)
 	go func() {

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,8 +71,12 @@ func (s *service) authorize(ctx context.Context, method string) error {
 
 // permit asks whether the caller has a privilege, and logs it if not.
 func (s *service) permit(ctx context.Context, privilege shared.Privilege) error {
+	return s.ask(ctx, s.opts.Authorize, privilege)
+}
+
+func (s *service) ask(ctx context.Context, authorize Authorizer, privilege shared.Privilege) error {
 	p := contextPeer(ctx)
-	err := s.opts.Authorize(ctx, p, privilege)
+	err := authorize(ctx, p, privilege)
 	if err == nil {
 		return nil
 	}
@@ -129,7 +134,14 @@ func (s *service) Load(ctx context.Context, req *controlv1.LoadRequest) (*contro
 	if err != nil {
 		return nil, err
 	}
+	if isPath(req.GetName()) {
+		if err := s.ask(ctx, s.opts.AuthorizePath, shared.PrivilegeLoad); err != nil {
+			return nil, fmt.Errorf("a load by path has the daemon run any program: %w", err)
+		}
+	}
+	resp := &controlv1.LoadResponse{}
 	opts := host.LoadOptions{
+		Loaded:     func(name string) { resp.Name = name },
 		Force:      req.GetForce(),
 		Classes:    fromStrings[shared.Class](req.GetClasses()),
 		Properties: valuesFromProto(req.GetProperties()),
@@ -144,12 +156,14 @@ func (s *service) Load(ctx context.Context, req *controlv1.LoadRequest) (*contro
 	if err := s.host.Load(ctx, spec, opts); err != nil {
 		return nil, err
 	}
-	return &controlv1.LoadResponse{}, nil
+	return resp, nil
 }
+
+func isPath(name string) bool { return strings.ContainsAny(name, `/\`) }
 
 // spec makes a specification of what a caller named: a path is loaded as it is, a name as it is configured or else by itself.
 func (s *service) spec(name string) (shared.HelperSpec, error) {
-	if strings.ContainsAny(name, `/\`) {
+	if isPath(name) {
 		if !filepath.IsAbs(name) {
 			return shared.HelperSpec{}, shared.ErrInvalid.Errorf("path %q must be absolute: the daemon has another working directory", name)
 		}

@@ -77,7 +77,7 @@ func TestLoadWithoutAutoload(t *testing.T) {
 		}
 		return nil
 	}})
-	if err := dial(t, path).Load(t.Context(), LoadRequest{Name: "ertt"}); err != nil {
+	if err := loadBy(t.Context(), dial(t, path), LoadRequest{Name: "ertt"}); err != nil {
 		t.Fatal(err)
 	}
 	if !h.loads[0].NoAutoload {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/khelp/khelp/shared"
@@ -84,12 +85,20 @@ func clip(text string) string {
 	return text
 }
 
-// statusOf is wire.StatusOf with codeOf.
+// clipValid is clip for text that a message must hold, which may have been cut within a rune.
+func clipValid(text string) string { return strings.ToValidUTF8(clip(text), "") }
+
+// statusOf is wire.StatusOf with codeOf, in a size that can be sent.
 func statusOf(err error) *wire.Status {
 	if err == nil {
 		return &wire.Status{}
 	}
-	return &wire.Status{Code: wire.Code(codeOf(err)), Message: clip(err.Error())}
+	s := wire.StatusOf(err)
+	s.Code, s.Message = wire.Code(codeOf(err)), clipValid(s.GetMessage())
+	for _, p := range s.GetProperties() {
+		p.Message = clipValid(p.GetMessage())
+	}
+	return s
 }
 
 // epoch is the process's own zero of time: differences to it are read from the monotonic clock alone, which costs half of time.Now.

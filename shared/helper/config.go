@@ -85,6 +85,11 @@ func (c *configSchema) property(f reflect.StructField, tag string) (shared.Prope
 		return p, shared.ErrInvalid.Errorf("Config's field %s is a %s: properties are strings, booleans, integers, floats, time.Duration, []string and types with MarshalText and UnmarshalText", f.Name, f.Type)
 	}
 	p.Type = t
+	if f.Type == durationType {
+		p.Format = shared.FormatDuration
+	} else if t == shared.PropertyInt {
+		p.Minimum, p.Maximum = bounds(f.Type)
+	}
 	value := c.defaults.FieldByIndex(f.Index)
 	if value.IsZero() {
 		return p, nil
@@ -125,6 +130,25 @@ func propertyType(t reflect.Type) (shared.PropertyType, bool) {
 		return "", false
 	}
 }
+
+// bounds returns the least and the greatest value of a type of integers, nil where that is int64's own.
+func bounds(t reflect.Type) (least, most *int64) {
+	bits := t.Bits()
+	switch t.Kind() {
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		least = new(int64)
+	default:
+		if bits--; bits < 63 {
+			least = pointer(int64(-1) << bits)
+		}
+	}
+	if bits < 63 {
+		most = pointer(int64(1)<<bits - 1)
+	}
+	return least, most
+}
+
+func pointer[T any](v T) *T { return &v }
 
 // propertyValue turns a field's value into a property's.
 func propertyValue(v reflect.Value) (any, error) {

@@ -3,6 +3,7 @@ package helper
 import (
 	"errors"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,17 +34,51 @@ func TestL11_PropertiesAreDerivedFromConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	zero, most := int64(0), int64(255)
 	want := []shared.Property{
 		{Name: "upstream", Type: shared.PropertyString, Required: true, Doc: "where to"},
 		{Name: "smooth", Type: shared.PropertyInt, Default: int64(5), Doc: "how much"},
-		{Name: "small", Type: shared.PropertyInt},
+		{Name: "small", Type: shared.PropertyInt, Minimum: &zero, Maximum: &most},
 		{Name: "ratio", Type: shared.PropertyFloat, Default: 0.5},
 		{Name: "verbose", Type: shared.PropertyBool},
-		{Name: "every", Type: shared.PropertyString, Default: "1m0s"},
+		{Name: "every", Type: shared.PropertyString, Default: "1m0s", Format: shared.FormatDuration},
 		{Name: "names", Type: shared.PropertyList, Default: []any{"a"}},
 		{Name: "net", Type: shared.PropertyString, Default: "10.0.0.0/8"},
 	}
 	if diff := cmp.Diff(want, c.properties); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Bounds are those of the type, and none where they are int64's own.
+func TestL11_BoundsOfIntegers(t *testing.T) {
+	c, err := newConfigSchema(&struct {
+		I   int
+		I8  int8
+		I32 int32
+		I64 int64
+		U   uint
+		U32 uint32
+		U64 uint64
+	}{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	show := func(n *int64) string {
+		if n == nil {
+			return "-"
+		}
+		return strconv.FormatInt(*n, 10)
+	}
+	var got []string
+	for _, p := range c.properties {
+		got = append(got, p.Name+" "+show(p.Minimum)+" "+show(p.Maximum))
+	}
+	want := []string{"i - -", "i8 -128 127", "i32 -2147483648 2147483647", "i64 - -", "u 0 -", "u32 0 4294967295", "u64 0 -"}
+	if strconv.IntSize == 32 {
+		want[0], want[4] = "i -2147483648 2147483647", "u 0 4294967295"
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -85,7 +120,7 @@ func TestL11_BadValuesNameTheirProperty(t *testing.T) {
 		"missing":  {map[string]any{}, `property "upstream": is required`},
 		"unknown":  {map[string]any{"upstream": "x", "smoth": int64(1)}, `did you mean "smooth"?`},
 		"type":     {map[string]any{"upstream": true}, "must be of type string, not bool"},
-		"overflow": {map[string]any{"upstream": "x", "small": int64(-1)}, `property "small": -1 does not fit into uint8`},
+		"overflow": {map[string]any{"upstream": "x", "small": int64(-1)}, `property "small": must be from 0 to 255, not -1`},
 		"duration": {map[string]any{"upstream": "x", "every": "soon"}, `property "every": "soon" is no duration such as 200ms`},
 		"text":     {map[string]any{"upstream": "x", "net": "x"}, `property "net"`},
 	} {

@@ -210,7 +210,7 @@ func (d *declaration) declareRequires(p *program) error {
 		case err != nil:
 			errs = append(errs, err)
 		case r.Name == d.info.Name:
-			errs = append(errs, shared.ErrDeadlock.Errorf("Requires names the helper itself, %s: take it away", r.Name))
+			errs = append(errs, shared.ErrDeadlock.Errorf("Requires names the helper itself: %s → %s; take it away", r.Name, r.Name))
 		case seen[r.Name]:
 			errs = append(errs, shared.ErrExist.Errorf("Requires names %s twice: join the constraints with a comma, as in \"%s >= 1.2, < 2\"", r.Name, r.Name))
 		}

@@ -107,7 +107,7 @@ func TestContradictions(t *testing.T) {
 		}, shared.ErrExist, "two functions on tcp.est_in with the same UData: make them one, or give each a UData"},
 		{"sleeper without hook", func(h *Helper[counts]) { h.MaySleep = []shared.HookPoint{"tcp.est_inn"} },
 			shared.ErrNotExist, `did you mean "tcp.est_in"?`},
-		{"requires itself", func(h *Helper[counts]) { h.Requires = []string{"segs"} }, shared.ErrDeadlock, "the helper itself"},
+		{"requires itself", func(h *Helper[counts]) { h.Requires = []string{"segs"} }, shared.ErrDeadlock, "Requires names the helper itself: segs → segs; take it away"},
 		{"requires twice", func(h *Helper[counts]) { h.Requires = []string{"a", "a > 1"} }, shared.ErrExist, "join the constraints"},
 		{"bad requirement", func(h *Helper[counts]) { h.Requires = []string{"ertt new"} }, shared.ErrInvalid, `"ertt ~> 1.2"`},
 		{"bad section", func(h *Helper[counts]) { h.Sections = map[string]string{"READ ME": ""} }, shared.ErrInvalid, "section"},

@@ -26,7 +26,7 @@ func ModinfoToProto(m *shared.Modinfo) *Modinfo {
 		out.Requires = append(out.Requires, &Requirement{Name: r.Name, Constraint: r.Constraint})
 	}
 	for _, p := range m.Properties {
-		prop := &Property{Name: p.Name, Type: string(p.Type), Required: p.Required, Doc: p.Doc}
+		prop := &Property{Name: p.Name, Type: string(p.Type), Required: p.Required, Doc: p.Doc, Minimum: p.Minimum, Maximum: p.Maximum, Format: string(p.Format)}
 		if p.Default != nil {
 			prop.Default = ValueToProto(p.Default)
 		}
@@ -76,7 +76,10 @@ func ModinfoFromProto(m *Modinfo) (*shared.Modinfo, error) {
 		out.Requires = append(out.Requires, shared.Requirement{Name: r.GetName(), Constraint: text(r.GetConstraint())})
 	}
 	for _, p := range m.GetProperties() {
-		prop := shared.Property{Name: text(p.GetName()), Type: shared.PropertyType(p.GetType()), Required: p.GetRequired(), Doc: text(p.GetDoc())}
+		prop := shared.Property{
+			Name: text(p.GetName()), Type: shared.PropertyType(p.GetType()), Required: p.GetRequired(), Doc: text(p.GetDoc()),
+			Minimum: p.Minimum, Maximum: p.Maximum, Format: shared.PropertyFormat(text(p.GetFormat())),
+		}
 		if p.GetDefault() != nil {
 			v, err := ValueFromProto(p.GetDefault())
 			if err != nil {
@@ -175,17 +178,30 @@ func PropertiesFromProto(props map[string]*Value) (map[string]any, error) {
 	return out, nil
 }
 
-// StatusOf returns the message for an error; nil is CODE_OK. Bytes of its text that are not UTF-8 are replaced: protobuf refuses to
-// send them, and the stream would end.
+// StatusOf returns the message for an error, with the properties at fault; nil is CODE_OK. Bytes of its texts that are not UTF-8 are
+// replaced: protobuf refuses to send them, and the stream would end.
 func StatusOf(err error) *Status {
 	if err == nil {
 		return &Status{}
 	}
-	return &Status{Code: Code(shared.CodeOf(err)), Message: strings.ToValidUTF8(err.Error(), "\uFFFD")}
+	out := &Status{Code: Code(shared.CodeOf(err)), Message: valid(err.Error())}
+	for _, p := range shared.PropertyErrors(err) {
+		out.Properties = append(out.Properties, &PropertyError{Name: valid(p.Name), Message: valid(p.Err.Error())})
+	}
+	return out
 }
 
-// Err returns the error that the message stands for, as the same sentinel, or nil. Its text, which is the peer's, is made printable
-// and cut at shared.MaxText.
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// Err returns the error that the message stands for, as the same sentinel, or nil, and with a *shared.PropertyError in it for each
+// property at fault. Its texts, which are the peer's, are made printable and cut at shared.MaxText.
 func (s *Status) Err() error {
-	return shared.FromCode(shared.Code(s.GetCode()), shared.Printable(s.GetMessage(), shared.MaxText))
+	err := shared.FromCode(shared.Code(s.GetCode()), text(s.GetMessage()))
+	list := s.GetProperties()
+	list = list[:min(len(list), shared.MaxProperties)]
+	properties := make([]*shared.PropertyError, len(list))
+	for i, p := range list {
+		properties[i] = &shared.PropertyError{Name: text(p.GetName()), Err: shared.ErrInvalid.Errorf("%s", text(p.GetMessage()))}
+	}
+	return shared.NameProperties(err, properties)
 }

@@ -96,6 +96,36 @@ func TestStatusRoundTrip(t *testing.T) {
 	}
 }
 
+// An error that names properties does so across the wire, each with its own words, and what a peer says of them is made printable too.
+func TestStatusNamesProperties(t *testing.T) {
+	err := fmt.Errorf("settings: %w", errors.Join(
+		&shared.PropertyError{Name: "every", Err: shared.ErrInvalid.Errorf("is odd")},
+		&shared.PropertyError{Name: "net", Err: io.ErrUnexpectedEOF},
+	))
+	back := sent(t, wire.StatusOf(err), &wire.Status{}).Err()
+	if !errors.Is(back, shared.ErrInvalid) || back.Error() != strings.ReplaceAll(err.Error(), "\n", `\n`) {
+		t.Errorf("%q came as %q", err, back)
+	}
+	var names []string
+	for _, p := range shared.PropertyErrors(back) {
+		names = append(names, p.Error())
+	}
+	if diff := cmp.Diff([]string{`property "every": is odd`, `property "net": unexpected EOF`}, names); diff != "" {
+		t.Error(diff)
+	}
+	evil := &wire.Status{Code: wire.Code_CODE_INVALID, Message: "x"}
+	for range 2 * shared.MaxProperties {
+		evil.Properties = append(evil.Properties, &wire.PropertyError{Name: "a\n", Message: "b\n"})
+	}
+	found := shared.PropertyErrors(evil.Err())
+	if len(found) != shared.MaxProperties || found[0].Name != `a\n` || found[0].Err.Error() != `b\n` {
+		t.Errorf("%d properties, the first %v", len(found), found[0])
+	}
+	if err := (&wire.Status{Properties: evil.Properties}).Err(); err != nil {
+		t.Errorf("a success that names properties is %v", err)
+	}
+}
+
 func drawValue(t *rapid.T) any {
 	return rapid.OneOf(
 		rapid.Map(rapid.String(), func(s string) any { return s }), rapid.Map(rapid.Bool(), func(b bool) any { return b }),
@@ -131,7 +161,11 @@ func drawModinfo(t *rapid.T) *shared.Modinfo {
 			Point: shared.HookPoint(word.Draw(t, "point")), Index: number.Draw(t, "index"), UData: drawBytes(t, "udata"), MaySleep: rapid.Bool().Draw(t, "sleep"),
 		})
 		m.Requires = append(m.Requires, shared.Requirement{Name: word.Draw(t, "required"), Constraint: text.Draw(t, "constraint")})
-		p := shared.Property{Name: text.Draw(t, "property"), Type: shared.PropertyType(word.Draw(t, "type")), Required: rapid.Bool().Draw(t, "must"), Doc: text.Draw(t, "doc")}
+		p := shared.Property{Name: text.Draw(t, "property"), Type: shared.PropertyType(word.Draw(t, "type")), Required: rapid.Bool().Draw(t, "must"), Doc: text.Draw(t, "doc"), Format: shared.PropertyFormat(text.Draw(t, "format"))}
+		if rapid.Bool().Draw(t, "has bounds") {
+			low, high := rapid.Int64().Draw(t, "minimum"), rapid.Int64().Draw(t, "maximum")
+			p.Minimum, p.Maximum = &low, &high
+		}
 		if rapid.Bool().Draw(t, "has default") {
 			p.Default = drawValue(t)
 		}

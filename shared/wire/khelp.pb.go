@@ -739,10 +739,15 @@ type Property struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// string bool int float list
-	Type          string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
-	Required      bool   `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
-	Default       *Value `protobuf:"bytes,4,opt,name=default,proto3" json:"default,omitempty"`
-	Doc           string `protobuf:"bytes,5,opt,name=doc,proto3" json:"doc,omitempty"`
+	Type     string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Required bool   `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
+	Default  *Value `protobuf:"bytes,4,opt,name=default,proto3" json:"default,omitempty"`
+	Doc      string `protobuf:"bytes,5,opt,name=doc,proto3" json:"doc,omitempty"`
+	// Of an int, where it has bounds.
+	Minimum *int64 `protobuf:"varint,6,opt,name=minimum,proto3,oneof" json:"minimum,omitempty"`
+	Maximum *int64 `protobuf:"varint,7,opt,name=maximum,proto3,oneof" json:"maximum,omitempty"`
+	// Of a string: duration, as in "200ms". Empty, or one that the host does not know: any text.
+	Format        string `protobuf:"bytes,8,opt,name=format,proto3" json:"format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -808,6 +813,27 @@ func (x *Property) GetDefault() *Value {
 func (x *Property) GetDoc() string {
 	if x != nil {
 		return x.Doc
+	}
+	return ""
+}
+
+func (x *Property) GetMinimum() int64 {
+	if x != nil && x.Minimum != nil {
+		return *x.Minimum
+	}
+	return 0
+}
+
+func (x *Property) GetMaximum() int64 {
+	if x != nil && x.Maximum != nil {
+		return *x.Maximum
+	}
+	return 0
+}
+
+func (x *Property) GetFormat() string {
+	if x != nil {
+		return x.Format
 	}
 	return ""
 }
@@ -1041,9 +1067,11 @@ func (x *Section) GetData() []byte {
 
 // Status is the outcome of a request on the control stream.
 type Status struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Code          Code                   `protobuf:"varint,1,opt,name=code,proto3,enum=khelp.v1.Code" json:"code,omitempty"`
-	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Code    Code                   `protobuf:"varint,1,opt,name=code,proto3,enum=khelp.v1.Code" json:"code,omitempty"`
+	Message string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// The properties at fault, if it is theirs.
+	Properties    []*PropertyError `protobuf:"bytes,3,rep,name=properties,proto3" json:"properties,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1092,6 +1120,66 @@ func (x *Status) GetMessage() string {
 	return ""
 }
 
+func (x *Status) GetProperties() []*PropertyError {
+	if x != nil {
+		return x.Properties
+	}
+	return nil
+}
+
+// PropertyError says what is wrong with one property.
+type PropertyError struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PropertyError) Reset() {
+	*x = PropertyError{}
+	mi := &file_shared_wire_khelp_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PropertyError) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PropertyError) ProtoMessage() {}
+
+func (x *PropertyError) ProtoReflect() protoreflect.Message {
+	mi := &file_shared_wire_khelp_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PropertyError.ProtoReflect.Descriptor instead.
+func (*PropertyError) Descriptor() ([]byte, []int) {
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PropertyError) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PropertyError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // ControlToHelper is a request of the host, or its answer to a request of the helper.
 type ControlToHelper struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1112,7 +1200,7 @@ type ControlToHelper struct {
 
 func (x *ControlToHelper) Reset() {
 	*x = ControlToHelper{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[11]
+	mi := &file_shared_wire_khelp_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1124,7 +1212,7 @@ func (x *ControlToHelper) String() string {
 func (*ControlToHelper) ProtoMessage() {}
 
 func (x *ControlToHelper) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[11]
+	mi := &file_shared_wire_khelp_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1137,7 +1225,7 @@ func (x *ControlToHelper) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlToHelper.ProtoReflect.Descriptor instead.
 func (*ControlToHelper) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{11}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ControlToHelper) GetId() uint64 {
@@ -1270,7 +1358,7 @@ type ControlToHost struct {
 
 func (x *ControlToHost) Reset() {
 	*x = ControlToHost{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[12]
+	mi := &file_shared_wire_khelp_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1282,7 +1370,7 @@ func (x *ControlToHost) String() string {
 func (*ControlToHost) ProtoMessage() {}
 
 func (x *ControlToHost) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[12]
+	mi := &file_shared_wire_khelp_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1295,7 +1383,7 @@ func (x *ControlToHost) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ControlToHost.ProtoReflect.Descriptor instead.
 func (*ControlToHost) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{12}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ControlToHost) GetId() uint64 {
@@ -1467,7 +1555,7 @@ type Answer struct {
 
 func (x *Answer) Reset() {
 	*x = Answer{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[13]
+	mi := &file_shared_wire_khelp_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1479,7 +1567,7 @@ func (x *Answer) String() string {
 func (*Answer) ProtoMessage() {}
 
 func (x *Answer) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[13]
+	mi := &file_shared_wire_khelp_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1492,7 +1580,7 @@ func (x *Answer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Answer.ProtoReflect.Descriptor instead.
 func (*Answer) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{13}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Answer) GetStatus() *Status {
@@ -1573,7 +1661,7 @@ type InitRequest struct {
 
 func (x *InitRequest) Reset() {
 	*x = InitRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[14]
+	mi := &file_shared_wire_khelp_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1673,7 @@ func (x *InitRequest) String() string {
 func (*InitRequest) ProtoMessage() {}
 
 func (x *InitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[14]
+	mi := &file_shared_wire_khelp_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1686,7 @@ func (x *InitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InitRequest.ProtoReflect.Descriptor instead.
 func (*InitRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{14}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *InitRequest) GetHelperId() uint32 {
@@ -1640,7 +1728,7 @@ type FiniRequest struct {
 
 func (x *FiniRequest) Reset() {
 	*x = FiniRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[15]
+	mi := &file_shared_wire_khelp_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1740,7 @@ func (x *FiniRequest) String() string {
 func (*FiniRequest) ProtoMessage() {}
 
 func (x *FiniRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[15]
+	mi := &file_shared_wire_khelp_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1753,7 @@ func (x *FiniRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FiniRequest.ProtoReflect.Descriptor instead.
 func (*FiniRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{15}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *FiniRequest) GetForce() bool {
@@ -1690,7 +1778,7 @@ type AutounloadRequest struct {
 
 func (x *AutounloadRequest) Reset() {
 	*x = AutounloadRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[16]
+	mi := &file_shared_wire_khelp_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1790,7 @@ func (x *AutounloadRequest) String() string {
 func (*AutounloadRequest) ProtoMessage() {}
 
 func (x *AutounloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[16]
+	mi := &file_shared_wire_khelp_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1803,7 @@ func (x *AutounloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutounloadRequest.ProtoReflect.Descriptor instead.
 func (*AutounloadRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{16}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{17}
 }
 
 type AutounloadResult struct {
@@ -1728,7 +1816,7 @@ type AutounloadResult struct {
 
 func (x *AutounloadResult) Reset() {
 	*x = AutounloadResult{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[17]
+	mi := &file_shared_wire_khelp_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1740,7 +1828,7 @@ func (x *AutounloadResult) String() string {
 func (*AutounloadResult) ProtoMessage() {}
 
 func (x *AutounloadResult) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[17]
+	mi := &file_shared_wire_khelp_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1753,7 +1841,7 @@ func (x *AutounloadResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AutounloadResult.ProtoReflect.Descriptor instead.
 func (*AutounloadResult) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{17}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AutounloadResult) GetVote() AutounloadVote {
@@ -1778,7 +1866,7 @@ type StatRequest struct {
 
 func (x *StatRequest) Reset() {
 	*x = StatRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[18]
+	mi := &file_shared_wire_khelp_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1878,7 @@ func (x *StatRequest) String() string {
 func (*StatRequest) ProtoMessage() {}
 
 func (x *StatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[18]
+	mi := &file_shared_wire_khelp_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1891,7 @@ func (x *StatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatRequest.ProtoReflect.Descriptor instead.
 func (*StatRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{18}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{19}
 }
 
 type StatResult struct {
@@ -1816,7 +1904,7 @@ type StatResult struct {
 
 func (x *StatResult) Reset() {
 	*x = StatResult{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[19]
+	mi := &file_shared_wire_khelp_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1828,7 +1916,7 @@ func (x *StatResult) String() string {
 func (*StatResult) ProtoMessage() {}
 
 func (x *StatResult) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[19]
+	mi := &file_shared_wire_khelp_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1841,7 +1929,7 @@ func (x *StatResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResult.ProtoReflect.Descriptor instead.
 func (*StatResult) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{19}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *StatResult) GetValues() map[string]float64 {
@@ -1859,7 +1947,7 @@ type HealthRequest struct {
 
 func (x *HealthRequest) Reset() {
 	*x = HealthRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[20]
+	mi := &file_shared_wire_khelp_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +1959,7 @@ func (x *HealthRequest) String() string {
 func (*HealthRequest) ProtoMessage() {}
 
 func (x *HealthRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[20]
+	mi := &file_shared_wire_khelp_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +1972,7 @@ func (x *HealthRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HealthRequest.ProtoReflect.Descriptor instead.
 func (*HealthRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{20}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{21}
 }
 
 type AddHookRequest struct {
@@ -1896,7 +1984,7 @@ type AddHookRequest struct {
 
 func (x *AddHookRequest) Reset() {
 	*x = AddHookRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[21]
+	mi := &file_shared_wire_khelp_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +1996,7 @@ func (x *AddHookRequest) String() string {
 func (*AddHookRequest) ProtoMessage() {}
 
 func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[21]
+	mi := &file_shared_wire_khelp_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2009,7 @@ func (x *AddHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddHookRequest.ProtoReflect.Descriptor instead.
 func (*AddHookRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{21}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AddHookRequest) GetHook() *HookInfo {
@@ -1942,7 +2030,7 @@ type RemoveHookRequest struct {
 
 func (x *RemoveHookRequest) Reset() {
 	*x = RemoveHookRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[22]
+	mi := &file_shared_wire_khelp_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1954,7 +2042,7 @@ func (x *RemoveHookRequest) String() string {
 func (*RemoveHookRequest) ProtoMessage() {}
 
 func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[22]
+	mi := &file_shared_wire_khelp_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1967,7 +2055,7 @@ func (x *RemoveHookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveHookRequest.ProtoReflect.Descriptor instead.
 func (*RemoveHookRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{22}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RemoveHookRequest) GetPoint() string {
@@ -2001,7 +2089,7 @@ type LoadRequest struct {
 
 func (x *LoadRequest) Reset() {
 	*x = LoadRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[23]
+	mi := &file_shared_wire_khelp_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2101,7 @@ func (x *LoadRequest) String() string {
 func (*LoadRequest) ProtoMessage() {}
 
 func (x *LoadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[23]
+	mi := &file_shared_wire_khelp_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2114,7 @@ func (x *LoadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadRequest.ProtoReflect.Descriptor instead.
 func (*LoadRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{23}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *LoadRequest) GetName() string {
@@ -2052,7 +2140,7 @@ type UnloadRequest struct {
 
 func (x *UnloadRequest) Reset() {
 	*x = UnloadRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[24]
+	mi := &file_shared_wire_khelp_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2064,7 +2152,7 @@ func (x *UnloadRequest) String() string {
 func (*UnloadRequest) ProtoMessage() {}
 
 func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[24]
+	mi := &file_shared_wire_khelp_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2077,7 +2165,7 @@ func (x *UnloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnloadRequest.ProtoReflect.Descriptor instead.
 func (*UnloadRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{24}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *UnloadRequest) GetName() string {
@@ -2096,7 +2184,7 @@ type HoldRequest struct {
 
 func (x *HoldRequest) Reset() {
 	*x = HoldRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[25]
+	mi := &file_shared_wire_khelp_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2196,7 @@ func (x *HoldRequest) String() string {
 func (*HoldRequest) ProtoMessage() {}
 
 func (x *HoldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[25]
+	mi := &file_shared_wire_khelp_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2209,7 @@ func (x *HoldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldRequest.ProtoReflect.Descriptor instead.
 func (*HoldRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{25}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *HoldRequest) GetName() string {
@@ -2140,7 +2228,7 @@ type ReleRequest struct {
 
 func (x *ReleRequest) Reset() {
 	*x = ReleRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[26]
+	mi := &file_shared_wire_khelp_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2152,7 +2240,7 @@ func (x *ReleRequest) String() string {
 func (*ReleRequest) ProtoMessage() {}
 
 func (x *ReleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[26]
+	mi := &file_shared_wire_khelp_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2165,7 +2253,7 @@ func (x *ReleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleRequest.ProtoReflect.Descriptor instead.
 func (*ReleRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{26}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReleRequest) GetName() string {
@@ -2184,7 +2272,7 @@ type GetIdRequest struct {
 
 func (x *GetIdRequest) Reset() {
 	*x = GetIdRequest{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[27]
+	mi := &file_shared_wire_khelp_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2196,7 +2284,7 @@ func (x *GetIdRequest) String() string {
 func (*GetIdRequest) ProtoMessage() {}
 
 func (x *GetIdRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[27]
+	mi := &file_shared_wire_khelp_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2209,7 +2297,7 @@ func (x *GetIdRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIdRequest.ProtoReflect.Descriptor instead.
 func (*GetIdRequest) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{27}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *GetIdRequest) GetName() string {
@@ -2228,7 +2316,7 @@ type GetIdResult struct {
 
 func (x *GetIdResult) Reset() {
 	*x = GetIdResult{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[28]
+	mi := &file_shared_wire_khelp_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +2328,7 @@ func (x *GetIdResult) String() string {
 func (*GetIdResult) ProtoMessage() {}
 
 func (x *GetIdResult) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[28]
+	mi := &file_shared_wire_khelp_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +2341,7 @@ func (x *GetIdResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIdResult.ProtoReflect.Descriptor instead.
 func (*GetIdResult) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{28}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetIdResult) GetHelperId() uint32 {
@@ -2275,7 +2363,7 @@ type LogRecord struct {
 
 func (x *LogRecord) Reset() {
 	*x = LogRecord{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[29]
+	mi := &file_shared_wire_khelp_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2287,7 +2375,7 @@ func (x *LogRecord) String() string {
 func (*LogRecord) ProtoMessage() {}
 
 func (x *LogRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[29]
+	mi := &file_shared_wire_khelp_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2300,7 +2388,7 @@ func (x *LogRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LogRecord.ProtoReflect.Descriptor instead.
 func (*LogRecord) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{29}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LogRecord) GetLevel() string {
@@ -2349,7 +2437,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[30]
+	mi := &file_shared_wire_khelp_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2361,7 +2449,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[30]
+	mi := &file_shared_wire_khelp_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2374,7 +2462,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{30}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Call) GetSeq() uint64 {
@@ -2452,7 +2540,7 @@ type PeerData struct {
 
 func (x *PeerData) Reset() {
 	*x = PeerData{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[31]
+	mi := &file_shared_wire_khelp_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2464,7 +2552,7 @@ func (x *PeerData) String() string {
 func (*PeerData) ProtoMessage() {}
 
 func (x *PeerData) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[31]
+	mi := &file_shared_wire_khelp_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2477,7 +2565,7 @@ func (x *PeerData) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeerData.ProtoReflect.Descriptor instead.
 func (*PeerData) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{31}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *PeerData) GetHelper() string {
@@ -2511,7 +2599,7 @@ type CallFrame struct {
 
 func (x *CallFrame) Reset() {
 	*x = CallFrame{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[32]
+	mi := &file_shared_wire_khelp_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2611,7 @@ func (x *CallFrame) String() string {
 func (*CallFrame) ProtoMessage() {}
 
 func (x *CallFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[32]
+	mi := &file_shared_wire_khelp_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2624,7 @@ func (x *CallFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallFrame.ProtoReflect.Descriptor instead.
 func (*CallFrame) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{32}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CallFrame) GetCalls() []*Call {
@@ -2565,7 +2653,7 @@ type Reply struct {
 
 func (x *Reply) Reset() {
 	*x = Reply{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[33]
+	mi := &file_shared_wire_khelp_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2577,7 +2665,7 @@ func (x *Reply) String() string {
 func (*Reply) ProtoMessage() {}
 
 func (x *Reply) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[33]
+	mi := &file_shared_wire_khelp_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2590,7 +2678,7 @@ func (x *Reply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reply.ProtoReflect.Descriptor instead.
 func (*Reply) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{33}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Reply) GetSeq() uint64 {
@@ -2645,7 +2733,7 @@ type ReplyFrame struct {
 
 func (x *ReplyFrame) Reset() {
 	*x = ReplyFrame{}
-	mi := &file_shared_wire_khelp_proto_msgTypes[34]
+	mi := &file_shared_wire_khelp_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2657,7 +2745,7 @@ func (x *ReplyFrame) String() string {
 func (*ReplyFrame) ProtoMessage() {}
 
 func (x *ReplyFrame) ProtoReflect() protoreflect.Message {
-	mi := &file_shared_wire_khelp_proto_msgTypes[34]
+	mi := &file_shared_wire_khelp_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2670,7 +2758,7 @@ func (x *ReplyFrame) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplyFrame.ProtoReflect.Descriptor instead.
 func (*ReplyFrame) Descriptor() ([]byte, []int) {
-	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{34}
+	return file_shared_wire_khelp_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReplyFrame) GetReplies() []*Reply {
@@ -2725,13 +2813,20 @@ const file_shared_wire_khelp_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
 	"constraint\x18\x02 \x01(\tR\n" +
-	"constraint\"\x8b\x01\n" +
+	"constraint\"\xf9\x01\n" +
 	"\bProperty\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x1a\n" +
 	"\brequired\x18\x03 \x01(\bR\brequired\x12)\n" +
 	"\adefault\x18\x04 \x01(\v2\x0f.khelp.v1.ValueR\adefault\x12\x10\n" +
-	"\x03doc\x18\x05 \x01(\tR\x03doc\"\xcd\x01\n" +
+	"\x03doc\x18\x05 \x01(\tR\x03doc\x12\x1d\n" +
+	"\aminimum\x18\x06 \x01(\x03H\x00R\aminimum\x88\x01\x01\x12\x1d\n" +
+	"\amaximum\x18\a \x01(\x03H\x01R\amaximum\x88\x01\x01\x12\x16\n" +
+	"\x06format\x18\b \x01(\tR\x06formatB\n" +
+	"\n" +
+	"\b_minimumB\n" +
+	"\n" +
+	"\b_maximum\"\xcd\x01\n" +
 	"\x05Value\x12#\n" +
 	"\fstring_value\x18\x01 \x01(\tH\x00R\vstringValue\x12\x1f\n" +
 	"\n" +
@@ -2746,9 +2841,15 @@ const file_shared_wire_khelp_proto_rawDesc = "" +
 	"\x06values\x18\x01 \x03(\v2\x0f.khelp.v1.ValueR\x06values\"1\n" +
 	"\aSection\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data\"F\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x7f\n" +
 	"\x06Status\x12\"\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x0e.khelp.v1.CodeR\x04code\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x127\n" +
+	"\n" +
+	"properties\x18\x03 \x03(\v2\x17.khelp.v1.PropertyErrorR\n" +
+	"properties\"=\n" +
+	"\rPropertyError\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"\xce\x02\n" +
 	"\x0fControlToHelper\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
@@ -2917,7 +3018,7 @@ func file_shared_wire_khelp_proto_rawDescGZIP() []byte {
 }
 
 var file_shared_wire_khelp_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_shared_wire_khelp_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_shared_wire_khelp_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_shared_wire_khelp_proto_goTypes = []any{
 	(Code)(0),                 // 0: khelp.v1.Code
 	(AutounloadVote)(0),       // 1: khelp.v1.AutounloadVote
@@ -2934,33 +3035,34 @@ var file_shared_wire_khelp_proto_goTypes = []any{
 	(*ValueList)(nil),         // 12: khelp.v1.ValueList
 	(*Section)(nil),           // 13: khelp.v1.Section
 	(*Status)(nil),            // 14: khelp.v1.Status
-	(*ControlToHelper)(nil),   // 15: khelp.v1.ControlToHelper
-	(*ControlToHost)(nil),     // 16: khelp.v1.ControlToHost
-	(*Answer)(nil),            // 17: khelp.v1.Answer
-	(*InitRequest)(nil),       // 18: khelp.v1.InitRequest
-	(*FiniRequest)(nil),       // 19: khelp.v1.FiniRequest
-	(*AutounloadRequest)(nil), // 20: khelp.v1.AutounloadRequest
-	(*AutounloadResult)(nil),  // 21: khelp.v1.AutounloadResult
-	(*StatRequest)(nil),       // 22: khelp.v1.StatRequest
-	(*StatResult)(nil),        // 23: khelp.v1.StatResult
-	(*HealthRequest)(nil),     // 24: khelp.v1.HealthRequest
-	(*AddHookRequest)(nil),    // 25: khelp.v1.AddHookRequest
-	(*RemoveHookRequest)(nil), // 26: khelp.v1.RemoveHookRequest
-	(*LoadRequest)(nil),       // 27: khelp.v1.LoadRequest
-	(*UnloadRequest)(nil),     // 28: khelp.v1.UnloadRequest
-	(*HoldRequest)(nil),       // 29: khelp.v1.HoldRequest
-	(*ReleRequest)(nil),       // 30: khelp.v1.ReleRequest
-	(*GetIdRequest)(nil),      // 31: khelp.v1.GetIdRequest
-	(*GetIdResult)(nil),       // 32: khelp.v1.GetIdResult
-	(*LogRecord)(nil),         // 33: khelp.v1.LogRecord
-	(*Call)(nil),              // 34: khelp.v1.Call
-	(*PeerData)(nil),          // 35: khelp.v1.PeerData
-	(*CallFrame)(nil),         // 36: khelp.v1.CallFrame
-	(*Reply)(nil),             // 37: khelp.v1.Reply
-	(*ReplyFrame)(nil),        // 38: khelp.v1.ReplyFrame
-	nil,                       // 39: khelp.v1.InitRequest.ConfigEntry
-	nil,                       // 40: khelp.v1.StatResult.ValuesEntry
-	nil,                       // 41: khelp.v1.LogRecord.FieldsEntry
+	(*PropertyError)(nil),     // 15: khelp.v1.PropertyError
+	(*ControlToHelper)(nil),   // 16: khelp.v1.ControlToHelper
+	(*ControlToHost)(nil),     // 17: khelp.v1.ControlToHost
+	(*Answer)(nil),            // 18: khelp.v1.Answer
+	(*InitRequest)(nil),       // 19: khelp.v1.InitRequest
+	(*FiniRequest)(nil),       // 20: khelp.v1.FiniRequest
+	(*AutounloadRequest)(nil), // 21: khelp.v1.AutounloadRequest
+	(*AutounloadResult)(nil),  // 22: khelp.v1.AutounloadResult
+	(*StatRequest)(nil),       // 23: khelp.v1.StatRequest
+	(*StatResult)(nil),        // 24: khelp.v1.StatResult
+	(*HealthRequest)(nil),     // 25: khelp.v1.HealthRequest
+	(*AddHookRequest)(nil),    // 26: khelp.v1.AddHookRequest
+	(*RemoveHookRequest)(nil), // 27: khelp.v1.RemoveHookRequest
+	(*LoadRequest)(nil),       // 28: khelp.v1.LoadRequest
+	(*UnloadRequest)(nil),     // 29: khelp.v1.UnloadRequest
+	(*HoldRequest)(nil),       // 30: khelp.v1.HoldRequest
+	(*ReleRequest)(nil),       // 31: khelp.v1.ReleRequest
+	(*GetIdRequest)(nil),      // 32: khelp.v1.GetIdRequest
+	(*GetIdResult)(nil),       // 33: khelp.v1.GetIdResult
+	(*LogRecord)(nil),         // 34: khelp.v1.LogRecord
+	(*Call)(nil),              // 35: khelp.v1.Call
+	(*PeerData)(nil),          // 36: khelp.v1.PeerData
+	(*CallFrame)(nil),         // 37: khelp.v1.CallFrame
+	(*Reply)(nil),             // 38: khelp.v1.Reply
+	(*ReplyFrame)(nil),        // 39: khelp.v1.ReplyFrame
+	nil,                       // 40: khelp.v1.InitRequest.ConfigEntry
+	nil,                       // 41: khelp.v1.StatResult.ValuesEntry
+	nil,                       // 42: khelp.v1.LogRecord.FieldsEntry
 }
 var file_shared_wire_khelp_proto_depIdxs = []int32{
 	6,  // 0: khelp.v1.Modinfo.osd:type_name -> khelp.v1.OsdInfo
@@ -2973,48 +3075,49 @@ var file_shared_wire_khelp_proto_depIdxs = []int32{
 	12, // 7: khelp.v1.Value.list_value:type_name -> khelp.v1.ValueList
 	11, // 8: khelp.v1.ValueList.values:type_name -> khelp.v1.Value
 	0,  // 9: khelp.v1.Status.code:type_name -> khelp.v1.Code
-	17, // 10: khelp.v1.ControlToHelper.answer:type_name -> khelp.v1.Answer
-	18, // 11: khelp.v1.ControlToHelper.init:type_name -> khelp.v1.InitRequest
-	19, // 12: khelp.v1.ControlToHelper.fini:type_name -> khelp.v1.FiniRequest
-	20, // 13: khelp.v1.ControlToHelper.autounload:type_name -> khelp.v1.AutounloadRequest
-	22, // 14: khelp.v1.ControlToHelper.stat:type_name -> khelp.v1.StatRequest
-	24, // 15: khelp.v1.ControlToHelper.health:type_name -> khelp.v1.HealthRequest
-	17, // 16: khelp.v1.ControlToHost.answer:type_name -> khelp.v1.Answer
-	25, // 17: khelp.v1.ControlToHost.add_hook:type_name -> khelp.v1.AddHookRequest
-	26, // 18: khelp.v1.ControlToHost.remove_hook:type_name -> khelp.v1.RemoveHookRequest
-	27, // 19: khelp.v1.ControlToHost.load:type_name -> khelp.v1.LoadRequest
-	29, // 20: khelp.v1.ControlToHost.hold:type_name -> khelp.v1.HoldRequest
-	30, // 21: khelp.v1.ControlToHost.rele:type_name -> khelp.v1.ReleRequest
-	31, // 22: khelp.v1.ControlToHost.get_id:type_name -> khelp.v1.GetIdRequest
-	33, // 23: khelp.v1.ControlToHost.log:type_name -> khelp.v1.LogRecord
-	28, // 24: khelp.v1.ControlToHost.unload:type_name -> khelp.v1.UnloadRequest
-	14, // 25: khelp.v1.Answer.status:type_name -> khelp.v1.Status
-	23, // 26: khelp.v1.Answer.stat:type_name -> khelp.v1.StatResult
-	21, // 27: khelp.v1.Answer.autounload:type_name -> khelp.v1.AutounloadResult
-	32, // 28: khelp.v1.Answer.get_id:type_name -> khelp.v1.GetIdResult
-	39, // 29: khelp.v1.InitRequest.config:type_name -> khelp.v1.InitRequest.ConfigEntry
-	1,  // 30: khelp.v1.AutounloadResult.vote:type_name -> khelp.v1.AutounloadVote
-	40, // 31: khelp.v1.StatResult.values:type_name -> khelp.v1.StatResult.ValuesEntry
-	8,  // 32: khelp.v1.AddHookRequest.hook:type_name -> khelp.v1.HookInfo
-	41, // 33: khelp.v1.LogRecord.fields:type_name -> khelp.v1.LogRecord.FieldsEntry
-	2,  // 34: khelp.v1.Call.kind:type_name -> khelp.v1.CallKind
-	35, // 35: khelp.v1.Call.peers:type_name -> khelp.v1.PeerData
-	34, // 36: khelp.v1.CallFrame.calls:type_name -> khelp.v1.Call
-	3,  // 37: khelp.v1.Reply.verdict:type_name -> khelp.v1.Verdict
-	0,  // 38: khelp.v1.Reply.code:type_name -> khelp.v1.Code
-	37, // 39: khelp.v1.ReplyFrame.replies:type_name -> khelp.v1.Reply
-	11, // 40: khelp.v1.InitRequest.ConfigEntry.value:type_name -> khelp.v1.Value
-	4,  // 41: khelp.v1.Helper.Describe:input_type -> khelp.v1.DescribeRequest
-	15, // 42: khelp.v1.Helper.Control:input_type -> khelp.v1.ControlToHelper
-	36, // 43: khelp.v1.Helper.Run:input_type -> khelp.v1.CallFrame
-	5,  // 44: khelp.v1.Helper.Describe:output_type -> khelp.v1.Modinfo
-	16, // 45: khelp.v1.Helper.Control:output_type -> khelp.v1.ControlToHost
-	38, // 46: khelp.v1.Helper.Run:output_type -> khelp.v1.ReplyFrame
-	44, // [44:47] is the sub-list for method output_type
-	41, // [41:44] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	15, // 10: khelp.v1.Status.properties:type_name -> khelp.v1.PropertyError
+	18, // 11: khelp.v1.ControlToHelper.answer:type_name -> khelp.v1.Answer
+	19, // 12: khelp.v1.ControlToHelper.init:type_name -> khelp.v1.InitRequest
+	20, // 13: khelp.v1.ControlToHelper.fini:type_name -> khelp.v1.FiniRequest
+	21, // 14: khelp.v1.ControlToHelper.autounload:type_name -> khelp.v1.AutounloadRequest
+	23, // 15: khelp.v1.ControlToHelper.stat:type_name -> khelp.v1.StatRequest
+	25, // 16: khelp.v1.ControlToHelper.health:type_name -> khelp.v1.HealthRequest
+	18, // 17: khelp.v1.ControlToHost.answer:type_name -> khelp.v1.Answer
+	26, // 18: khelp.v1.ControlToHost.add_hook:type_name -> khelp.v1.AddHookRequest
+	27, // 19: khelp.v1.ControlToHost.remove_hook:type_name -> khelp.v1.RemoveHookRequest
+	28, // 20: khelp.v1.ControlToHost.load:type_name -> khelp.v1.LoadRequest
+	30, // 21: khelp.v1.ControlToHost.hold:type_name -> khelp.v1.HoldRequest
+	31, // 22: khelp.v1.ControlToHost.rele:type_name -> khelp.v1.ReleRequest
+	32, // 23: khelp.v1.ControlToHost.get_id:type_name -> khelp.v1.GetIdRequest
+	34, // 24: khelp.v1.ControlToHost.log:type_name -> khelp.v1.LogRecord
+	29, // 25: khelp.v1.ControlToHost.unload:type_name -> khelp.v1.UnloadRequest
+	14, // 26: khelp.v1.Answer.status:type_name -> khelp.v1.Status
+	24, // 27: khelp.v1.Answer.stat:type_name -> khelp.v1.StatResult
+	22, // 28: khelp.v1.Answer.autounload:type_name -> khelp.v1.AutounloadResult
+	33, // 29: khelp.v1.Answer.get_id:type_name -> khelp.v1.GetIdResult
+	40, // 30: khelp.v1.InitRequest.config:type_name -> khelp.v1.InitRequest.ConfigEntry
+	1,  // 31: khelp.v1.AutounloadResult.vote:type_name -> khelp.v1.AutounloadVote
+	41, // 32: khelp.v1.StatResult.values:type_name -> khelp.v1.StatResult.ValuesEntry
+	8,  // 33: khelp.v1.AddHookRequest.hook:type_name -> khelp.v1.HookInfo
+	42, // 34: khelp.v1.LogRecord.fields:type_name -> khelp.v1.LogRecord.FieldsEntry
+	2,  // 35: khelp.v1.Call.kind:type_name -> khelp.v1.CallKind
+	36, // 36: khelp.v1.Call.peers:type_name -> khelp.v1.PeerData
+	35, // 37: khelp.v1.CallFrame.calls:type_name -> khelp.v1.Call
+	3,  // 38: khelp.v1.Reply.verdict:type_name -> khelp.v1.Verdict
+	0,  // 39: khelp.v1.Reply.code:type_name -> khelp.v1.Code
+	38, // 40: khelp.v1.ReplyFrame.replies:type_name -> khelp.v1.Reply
+	11, // 41: khelp.v1.InitRequest.ConfigEntry.value:type_name -> khelp.v1.Value
+	4,  // 42: khelp.v1.Helper.Describe:input_type -> khelp.v1.DescribeRequest
+	16, // 43: khelp.v1.Helper.Control:input_type -> khelp.v1.ControlToHelper
+	37, // 44: khelp.v1.Helper.Run:input_type -> khelp.v1.CallFrame
+	5,  // 45: khelp.v1.Helper.Describe:output_type -> khelp.v1.Modinfo
+	17, // 46: khelp.v1.Helper.Control:output_type -> khelp.v1.ControlToHost
+	39, // 47: khelp.v1.Helper.Run:output_type -> khelp.v1.ReplyFrame
+	45, // [45:48] is the sub-list for method output_type
+	42, // [42:45] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_shared_wire_khelp_proto_init() }
@@ -3023,6 +3126,7 @@ func file_shared_wire_khelp_proto_init() {
 		return
 	}
 	file_shared_wire_khelp_proto_msgTypes[2].OneofWrappers = []any{}
+	file_shared_wire_khelp_proto_msgTypes[6].OneofWrappers = []any{}
 	file_shared_wire_khelp_proto_msgTypes[7].OneofWrappers = []any{
 		(*Value_StringValue)(nil),
 		(*Value_BoolValue)(nil),
@@ -3030,7 +3134,7 @@ func file_shared_wire_khelp_proto_init() {
 		(*Value_FloatValue)(nil),
 		(*Value_ListValue)(nil),
 	}
-	file_shared_wire_khelp_proto_msgTypes[11].OneofWrappers = []any{
+	file_shared_wire_khelp_proto_msgTypes[12].OneofWrappers = []any{
 		(*ControlToHelper_Answer)(nil),
 		(*ControlToHelper_Init)(nil),
 		(*ControlToHelper_Fini)(nil),
@@ -3038,7 +3142,7 @@ func file_shared_wire_khelp_proto_init() {
 		(*ControlToHelper_Stat)(nil),
 		(*ControlToHelper_Health)(nil),
 	}
-	file_shared_wire_khelp_proto_msgTypes[12].OneofWrappers = []any{
+	file_shared_wire_khelp_proto_msgTypes[13].OneofWrappers = []any{
 		(*ControlToHost_Answer)(nil),
 		(*ControlToHost_AddHook)(nil),
 		(*ControlToHost_RemoveHook)(nil),
@@ -3049,20 +3153,20 @@ func file_shared_wire_khelp_proto_init() {
 		(*ControlToHost_Log)(nil),
 		(*ControlToHost_Unload)(nil),
 	}
-	file_shared_wire_khelp_proto_msgTypes[13].OneofWrappers = []any{
+	file_shared_wire_khelp_proto_msgTypes[14].OneofWrappers = []any{
 		(*Answer_Stat)(nil),
 		(*Answer_Autounload)(nil),
 		(*Answer_GetId)(nil),
 	}
-	file_shared_wire_khelp_proto_msgTypes[30].OneofWrappers = []any{}
-	file_shared_wire_khelp_proto_msgTypes[33].OneofWrappers = []any{}
+	file_shared_wire_khelp_proto_msgTypes[31].OneofWrappers = []any{}
+	file_shared_wire_khelp_proto_msgTypes[34].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shared_wire_khelp_proto_rawDesc), len(file_shared_wire_khelp_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   38,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

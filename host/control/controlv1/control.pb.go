@@ -1315,7 +1315,9 @@ func (x *LoadRequest) GetProperties() map[string]*Value {
 }
 
 type LoadResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The helper's own name.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1348,6 +1350,13 @@ func (x *LoadResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use LoadResponse.ProtoReflect.Descriptor instead.
 func (*LoadResponse) Descriptor() ([]byte, []int) {
 	return file_host_control_controlv1_control_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *LoadResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
 }
 
 type UnloadRequest struct {
@@ -2165,8 +2174,12 @@ type Property struct {
 	Type     string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	Required bool                   `protobuf:"varint,3,opt,name=required,proto3" json:"required,omitempty"`
 	// Absent: the zero value of the type.
-	Default       *Value `protobuf:"bytes,4,opt,name=default,proto3" json:"default,omitempty"`
-	Doc           string `protobuf:"bytes,5,opt,name=doc,proto3" json:"doc,omitempty"`
+	Default *Value `protobuf:"bytes,4,opt,name=default,proto3" json:"default,omitempty"`
+	Doc     string `protobuf:"bytes,5,opt,name=doc,proto3" json:"doc,omitempty"`
+	// As in khelp.v1.Property.
+	Minimum       *int64 `protobuf:"varint,6,opt,name=minimum,proto3,oneof" json:"minimum,omitempty"`
+	Maximum       *int64 `protobuf:"varint,7,opt,name=maximum,proto3,oneof" json:"maximum,omitempty"`
+	Format        string `protobuf:"bytes,8,opt,name=format,proto3" json:"format,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2232,6 +2245,27 @@ func (x *Property) GetDefault() *Value {
 func (x *Property) GetDoc() string {
 	if x != nil {
 		return x.Doc
+	}
+	return ""
+}
+
+func (x *Property) GetMinimum() int64 {
+	if x != nil && x.Minimum != nil {
+		return *x.Minimum
+	}
+	return 0
+}
+
+func (x *Property) GetMaximum() int64 {
+	if x != nil && x.Maximum != nil {
+		return *x.Maximum
+	}
+	return 0
+}
+
+func (x *Property) GetFormat() string {
+	if x != nil {
+		return x.Format
 	}
 	return ""
 }
@@ -3743,8 +3777,9 @@ const file_host_control_controlv1_control_proto_rawDesc = "" +
 	"properties\x1aV\n" +
 	"\x0fPropertiesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12-\n" +
-	"\x05value\x18\x02 \x01(\v2\x17.khelp.control.v1.ValueR\x05value:\x028\x01\"\x0e\n" +
-	"\fLoadResponse\"l\n" +
+	"\x05value\x18\x02 \x01(\v2\x17.khelp.control.v1.ValueR\x05value:\x028\x01\"\"\n" +
+	"\fLoadResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"l\n" +
 	"\rUnloadRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12-\n" +
 	"\x04wait\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x18\n" +
@@ -3806,13 +3841,20 @@ const file_host_control_controlv1_control_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
 	"constraint\x18\x02 \x01(\tR\n" +
-	"constraint\"\x93\x01\n" +
+	"constraint\"\x81\x02\n" +
 	"\bProperty\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x1a\n" +
 	"\brequired\x18\x03 \x01(\bR\brequired\x121\n" +
 	"\adefault\x18\x04 \x01(\v2\x17.khelp.control.v1.ValueR\adefault\x12\x10\n" +
-	"\x03doc\x18\x05 \x01(\tR\x03doc\"7\n" +
+	"\x03doc\x18\x05 \x01(\tR\x03doc\x12\x1d\n" +
+	"\aminimum\x18\x06 \x01(\x03H\x00R\aminimum\x88\x01\x01\x12\x1d\n" +
+	"\amaximum\x18\a \x01(\x03H\x01R\amaximum\x88\x01\x01\x12\x16\n" +
+	"\x06format\x18\b \x01(\tR\x06formatB\n" +
+	"\n" +
+	"\b_minimumB\n" +
+	"\n" +
+	"\b_maximum\"7\n" +
 	"\vSectionInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x03R\x05bytes\"!\n" +
@@ -4131,6 +4173,7 @@ func file_host_control_controlv1_control_proto_init() {
 		(*Value_ListValue)(nil),
 	}
 	file_host_control_controlv1_control_proto_msgTypes[23].OneofWrappers = []any{}
+	file_host_control_controlv1_control_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
