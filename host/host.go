@@ -113,7 +113,7 @@ type Host struct {
 	nextID     shared.HelperID
 	generation uint64
 	closed     bool
-	changing   bool // a Reconfigure is under way
+	changing   bool // a Configure or a Reconfigure is under way
 }
 
 // New returns a host. The error is ErrInvalid for a configuration that makes no sense.
