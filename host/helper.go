@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/shared"
@@ -21,11 +20,10 @@ type helper struct {
 	source  shared.Source
 	log     hclog.Logger
 	builtin *Builtin // nil: a process
-	limits  shared.Limits
-	room    *semaphore.Weighted // how many more calls may be queued or under way, whatever the incarnation
 
 	face         atomic.Pointer[face]     // never nil
 	inst         atomic.Pointer[instance] // nil: a builtin, or none any more
+	room         atomic.Pointer[room]     // never nil
 	bytes        atomic.Int64             // of its data on all objects
 	freesSkipped atomic.Uint64            // Free that a dead process could not be asked for
 
@@ -50,8 +48,7 @@ type helper struct {
 func (h *Host) newHelper(f *face, source shared.Source) *helper {
 	hp := &helper{host: h, name: f.spec.Name, source: source, state: shared.StateStarting, log: h.helperLog(f.spec.Name)}
 	hp.face.Store(f)
-	hp.limits = f.spec.Limits.Or(h.cfg.Limits)
-	hp.room = semaphore.NewWeighted(int64(hp.limits.Inflight))
+	hp.room.Store(newRoom(hp.limits().Inflight))
 	return hp
 }
 

@@ -283,6 +283,7 @@ func (h *Host) updateLocked(steps []*step) error {
 		return err
 	}
 	for _, s := range steps {
+		s.helper.resizeLocked()
 		h.staysLocked(s)
 	}
 	return nil

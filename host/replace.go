@@ -205,6 +205,7 @@ func (h *Host) takeOver(hp *helper, in *instance) (old *instance, err error) {
 		return nil, err
 	}
 	hp.dropRequirementsLocked()
+	hp.resizeLocked()
 	hp.state, hp.lastErr = shared.StateActive, ""
 	hp.restarts++
 	h.generation++
