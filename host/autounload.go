@@ -361,6 +361,9 @@ func (h *Host) presentLocked() []Event {
 			if in := hp.inst.Load(); in != nil && (hp.state == shared.StateFailed || hp.state == shared.StateRestarting) {
 				present = append(present, hp.failedEventLocked(in))
 			}
+			if hp.down {
+				present = append(present, hp.failedBuiltinLocked())
+			}
 		case hp.state == shared.StatePrimed:
 			present = append(present, hp.primedEventLocked())
 		case hp.state == shared.StateDisabled:

@@ -33,6 +33,7 @@ type helper struct {
 	failure  error      // why the last load has failed
 	lastErr  string
 	restarts uint64
+	down     bool // a builtin that has finished and could not be initialised again
 	bound    bool // its hooks go onto heads that appear
 	bindings []binding
 	drains   []func(context.Context) error // wait for the runs that had the hooks when it began to leave
@@ -128,7 +129,7 @@ func (hp *helper) hookConfig(head *hhook.Head, info shared.HookInfo) hhook.HookC
 	cfg.ID, cfg.InProc = hp.id, hp.builtin != nil
 	cfg.Requires = hp.host.requiredLocked(f)
 	if hp.builtin != nil {
-		cfg.Target = builtinTarget{hp, hp.builtin.Hooks[info.Point]}
+		cfg.Target = hp.targetLocked(info.Point)
 	} else {
 		cfg.Target = &remote{helper: hp, hook: info, born: hp.inst.Load(), mutable: head.Options().Mutable}
 	}
