@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/khelp/khelp/shared"
 )
@@ -31,13 +32,24 @@ func (h *Host) Configure(ctx context.Context, specs []shared.HelperSpec) error {
 	faces, failed := h.demandFaces(ctx, specs)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.catalogue = catalogue
+	h.setCatalogueLocked(catalogue)
 	h.setDemandsLocked(specs, faces, nil)
 	errs := make([]error, len(failed))
 	for i, e := range failed {
 		errs[i] = e
 	}
 	return errors.Join(errs...)
+}
+
+// setCatalogueLocked makes others the configured helpers.
+func (h *Host) setCatalogueLocked(next map[string]shared.HelperSpec) {
+	before := h.catalogue
+	h.catalogue = next
+	h.forgetPingPongsLocked(time.Now(), func(name string) bool {
+		_, was := before[name]
+		_, is := next[name]
+		return was && !is
+	})
 }
 
 // catalogueOf checks specs and returns them by name.

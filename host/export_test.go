@@ -30,3 +30,10 @@ func Left(h *Host) (left []string) {
 	}
 	return left
 }
+
+// PingPongs returns how many helpers a host remembers that have left because they were idle.
+func PingPongs(h *Host) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.pingPongs)
+}

@@ -69,7 +69,7 @@ func (h *Host) setCatalogue(
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.catalogue
-	h.catalogue = next
+	h.setCatalogueLocked(next)
 	h.setDemandsLocked(specs, faces, kept)
 	return before
 }
