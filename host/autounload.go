@@ -3,6 +3,7 @@ package host
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -70,6 +71,13 @@ func (hp *helper) stayLocked() time.Duration {
 	return after
 }
 
+// forgetPingPongsLocked forgets those that have stayed away for as long as they had stayed, and of some names those that are not loaded.
+func (h *Host) forgetPingPongsLocked(now time.Time, gone func(name string) bool) {
+	maps.DeleteFunc(h.pingPongs, func(name string, pp *pingPong) bool {
+		return h.findLocked(name) == nil && (now.Sub(pp.leftAt) >= pp.after || gone(name))
+	})
+}
+
 // leftLocked notes that the helper has left because it was idle.
 func (hp *helper) leftLocked() {
 	pp := hp.host.pingPongs[hp.name]
@@ -78,6 +86,7 @@ func (hp *helper) leftLocked() {
 		hp.host.pingPongs[hp.name] = pp
 	}
 	pp.leftAt, pp.after = time.Now(), hp.after
+	hp.host.forgetPingPongsLocked(time.Now(), func(string) bool { return false })
 }
 
 // unloadAtLocked returns when the helper is to be tried, or the zero time: never, or not before references are dropped.
@@ -360,6 +369,9 @@ func (h *Host) presentLocked() []Event {
 			present = append(present, hp.loadedEventLocked())
 			if in := hp.inst.Load(); in != nil && (hp.state == shared.StateFailed || hp.state == shared.StateRestarting) {
 				present = append(present, hp.failedEventLocked(in))
+			}
+			if hp.down {
+				present = append(present, hp.failedBuiltinLocked())
 			}
 		case hp.state == shared.StatePrimed:
 			present = append(present, hp.primedEventLocked())

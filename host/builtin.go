@@ -125,19 +125,14 @@ func (h *Host) bringUpBuiltin(ctx context.Context, hp *helper, l *loading) error
 	if err != nil {
 		return err
 	}
-	props, err := f.properties()
-	if err != nil {
+	if _, err := f.properties(); err != nil {
 		return err
 	}
 	if err := h.requireAll(ctx, hp, f, l); err != nil {
 		return err
 	}
-	if hp.builtin.Init != nil {
-		ctx, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
-		defer cancel()
-		if err := guarded(func() error { return hp.builtin.Init(ctx, props) }); err != nil {
-			return wrap(err, "Init")
-		}
+	if err := h.initBuiltin(ctx, hp, f); err != nil {
+		return err
 	}
 	if err := h.activateBuiltin(hp, f, l); err != nil {
 		_ = hp.finiBuiltin(ctx, h.cfg.StopTimeout, true) // the load has failed already, and it goes whatever it says
@@ -172,7 +167,10 @@ func guarded(f func() error) (err error) {
 }
 
 func (hp *helper) finiBuiltin(ctx context.Context, limit time.Duration, force bool) error {
-	if hp.builtin.Fini == nil {
+	hp.host.mu.Lock()
+	down := hp.down
+	hp.host.mu.Unlock()
+	if hp.builtin.Fini == nil || down {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -190,7 +188,7 @@ func (h *Host) disable(hp *helper) {
 	defer h.mu.Unlock()
 	hp.unbindLocked(nil)
 	hp.unrequireLocked()
-	hp.state = shared.StateDisabled
+	hp.state, hp.down = shared.StateDisabled, false
 	h.generation++
 	h.publish(Event{Type: EventDisabled, Helper: hp.name})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"time"
 
 	"github.com/khelp/khelp/shared"
 )
@@ -13,7 +14,7 @@ import (
 // have loaded (rule L21), with what properties and limits, and who is loaded on demand. It loads nothing: what loads at start is for
 // Prime and InitClass, or for Load. A helper with LoadDemand is described, once for each sum of its file, so that its points and classes
 // are known; the errors of those that cannot be are joined, each a *BootError. Specs must have names, no two the same; else the error is
-// ErrInvalid or ErrExist and nothing has changed.
+// ErrInvalid or ErrExist and nothing has changed. It is ErrBusy while another Configure or a Reconfigure is under way.
 func (h *Host) Configure(ctx context.Context, specs []shared.HelperSpec) error {
 	catalogue, err := catalogueOf(specs)
 	if err != nil {
@@ -24,16 +25,31 @@ func (h *Host) Configure(ctx context.Context, specs []shared.HelperSpec) error {
 		return err
 	}
 	defer done()
+	if err := h.beginChange(); err != nil {
+		return err
+	}
+	defer h.endChange()
 	faces, failed := h.demandFaces(ctx, specs)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.catalogue = catalogue
+	h.setCatalogueLocked(catalogue)
 	h.setDemandsLocked(specs, faces, nil)
 	errs := make([]error, len(failed))
 	for i, e := range failed {
 		errs[i] = e
 	}
 	return errors.Join(errs...)
+}
+
+// setCatalogueLocked makes others the configured helpers.
+func (h *Host) setCatalogueLocked(next map[string]shared.HelperSpec) {
+	before := h.catalogue
+	h.catalogue = next
+	h.forgetPingPongsLocked(time.Now(), func(name string) bool {
+		_, was := before[name]
+		_, is := next[name]
+		return was && !is
+	})
 }
 
 // catalogueOf checks specs and returns them by name.

@@ -8,7 +8,7 @@ import (
 
 // slotLimit returns how many bytes one slot of the helper may hold.
 func (hp *helper) slotLimit() int {
-	limit := hp.limits.Slot
+	limit := hp.limits().Slot
 	if m := int(hp.face.Load().info.OSD.MaxBytes); m > 0 && m < limit {
 		limit = m
 	}
@@ -45,10 +45,10 @@ func (hp *helper) admit(size, grown int, out *hhook.Outcome) bool {
 		*out = hhook.Failed(shared.CauseBadReply, shared.ErrTooLarge.Errorf("%d bytes of data, a slot holds %d", size, limit))
 		return false
 	}
-	if sum := hp.bytes.Add(int64(grown)); grown > 0 && sum > hp.limits.Slots {
+	if sum, limit := hp.bytes.Add(int64(grown)), hp.limits().Slots; grown > 0 && sum > limit {
 		hp.bytes.Add(-int64(grown))
 		*out = hhook.Failed(shared.CauseBadReply,
-			shared.ErrTooLarge.Errorf("%s's data on all objects would be %d bytes, the limit is %d", hp.name, sum, hp.limits.Slots))
+			shared.ErrTooLarge.Errorf("%s's data on all objects would be %d bytes, the limit is %d", hp.name, sum, limit))
 		return false
 	}
 	return true

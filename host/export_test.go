@@ -37,3 +37,10 @@ func HadLoaded(h *Host, name string) int {
 	defer h.mu.Unlock()
 	return len(h.findLocked(name).inst.Load().loaded)
 }
+
+// PingPongs returns how many helpers a host remembers that have left because they were idle.
+func PingPongs(h *Host) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.pingPongs)
+}

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/shared"
@@ -21,11 +20,10 @@ type helper struct {
 	source  shared.Source
 	log     hclog.Logger
 	builtin *Builtin // nil: a process
-	limits  shared.Limits
-	room    *semaphore.Weighted // how many more calls may be queued or under way, whatever the incarnation
 
 	face         atomic.Pointer[face]     // never nil
 	inst         atomic.Pointer[instance] // nil: a builtin, or none any more
+	room         atomic.Pointer[room]     // never nil
 	bytes        atomic.Int64             // of its data on all objects
 	freesSkipped atomic.Uint64            // Free that a dead process could not be asked for
 
@@ -36,6 +34,7 @@ type helper struct {
 	failure  error      // why the last load has failed
 	lastErr  string
 	restarts uint64
+	down     bool // a builtin that has finished and could not be initialised again
 	bound    bool // its hooks go onto heads that appear
 	bindings []binding
 	drains   []func(context.Context) error // wait for the runs that had the hooks when it began to leave
@@ -51,8 +50,7 @@ type helper struct {
 func (h *Host) newHelper(f *face, source shared.Source) *helper {
 	hp := &helper{host: h, name: f.spec.Name, source: source, state: shared.StateStarting, log: h.helperLog(f.spec.Name)}
 	hp.face.Store(f)
-	hp.limits = f.spec.Limits.Or(h.cfg.Limits)
-	hp.room = semaphore.NewWeighted(int64(hp.limits.Inflight))
+	hp.room.Store(newRoom(hp.limits().Inflight))
 	return hp
 }
 
@@ -132,7 +130,7 @@ func (hp *helper) hookConfig(head *hhook.Head, info shared.HookInfo) hhook.HookC
 	cfg.ID, cfg.InProc = hp.id, hp.builtin != nil
 	cfg.Requires = hp.host.requiredLocked(f)
 	if hp.builtin != nil {
-		cfg.Target = builtinTarget{hp, hp.builtin.Hooks[info.Point]}
+		cfg.Target = hp.targetLocked(info.Point)
 	} else {
 		cfg.Target = &remote{helper: hp, hook: info, born: hp.inst.Load(), mutable: head.Options().Mutable}
 	}

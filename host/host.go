@@ -116,7 +116,7 @@ type Host struct {
 	nextID     shared.HelperID
 	generation uint64
 	closed     bool
-	changing   bool // a Reconfigure is under way
+	changing   bool // a Configure or a Reconfigure is under way
 	unsaid     []func()
 }
 

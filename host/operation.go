@@ -15,6 +15,7 @@ type operation struct {
 	helper *helper
 	depth  int           // how many requirements deep a load is
 	done   chan struct{} // closed when it has ended
+	face   *face         // what the helper is about to be, from the moment on that it holds whom it requires for that; nil: not so far
 
 	noAutoload bool // whoever asked for it may not have helpers autoloaded, by the helper's own requests either
 

@@ -1,11 +1,7 @@
 package host
 
 import (
-	"cmp"
-	"context"
-	"errors"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -48,391 +44,168 @@ func (h *Host) Plan(specs []shared.HelperSpec) ([]Change, error) {
 	return changes, nil
 }
 
-// Reconfigure makes another set of helpers the configured one and brings what is loaded in line with it: who is configured no more leaves,
-// a helper whose process must be another is replaced object by object, others change under their hooks, and what is to be there from the
-// start is loaded. Each step is made as a whole or not at all, and the result tells which; one that was not made is planned again the
-// next time. An invalid spec is an error, and nothing has changed. It is ErrBusy while another Reconfigure is under way.
-func (h *Host) Reconfigure(ctx context.Context, specs []shared.HelperSpec) ([]Change, error) {
-	next, err := catalogueOf(specs)
-	if err != nil {
-		return nil, err
-	}
-	ctx, done, err := h.begin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	if err := h.beginChange(); err != nil {
-		return nil, err
-	}
-	defer h.endChange()
-	steps := h.steps(specs, next)
-	faces, failed := h.demandFaces(ctx, specs)
-	// Who is about to be loaded is stood in for until it is there, and so is who could not be asked what it is now.
-	before := h.setCatalogue(next, specs, faces, func(name string) bool {
-		return slices.ContainsFunc(steps, func(s step) bool { return s.Helper == name && s.Action == ChangeLoad }) ||
-			slices.ContainsFunc(failed, func(f *BootError) bool { return f.Helper == name })
-	})
-	h.take(ctx, steps)
-	for _, f := range failed {
-		steps = blame(steps, f)
-	}
-	h.keepOld(before, steps)
-	changes := make([]Change, len(steps))
-	for i := range steps {
-		changes[i] = steps[i].Change
-	}
-	return changes, nil
-}
-
-func (h *Host) beginChange() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.changing {
-		return shared.ErrBusy.Errorf("another change of the configuration is under way")
-	}
-	h.changing = true
-	return nil
-}
-
-func (h *Host) endChange() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.changing = false
-}
-
-// setCatalogue makes specs the configured ones and returns those before.
-func (h *Host) setCatalogue(
-	next map[string]shared.HelperSpec, specs []shared.HelperSpec, faces []*face, kept func(name string) bool,
-) map[string]shared.HelperSpec {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	before := h.catalogue
-	h.catalogue = next
-	h.setDemandsLocked(specs, faces, kept)
-	return before
-}
-
-// blame enters the failure of a helper that loads on demand and could not be described.
-func blame(steps []step, f *BootError) []step {
-	for i := range steps {
-		if steps[i].Helper == f.Helper {
-			steps[i].Err = errors.Join(steps[i].Err, f.Err)
-			return steps
-		}
-	}
-	return append(steps, step{Change: Change{Helper: f.Helper, Action: ChangeUpdate, Reason: "it loads on demand", Err: f.Err}})
-}
-
-// keepOld has the old spec stand for what was not changed, so that the next plan shows it again.
-func (h *Host) keepOld(before map[string]shared.HelperSpec, steps []step) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for i := range steps {
-		if s := &steps[i]; s.Err != nil {
-			h.catalogue = maps.Clone(h.catalogue)
-			if old, was := before[s.Helper]; was {
-				h.catalogue[s.Helper] = old
-			} else {
-				delete(h.catalogue, s.Helper)
-			}
-		} else if s.Action == ChangeLoad {
-			h.delistLocked(s.Helper)
-		}
-	}
-}
-
 // step is a change with what it takes to make it.
 type step struct {
 	Change
-	helper *helper // nil: not loaded
-	spec   shared.HelperSpec
+	helper  *helper           // when it was last looked at; nil: not loaded
+	spec    shared.HelperSpec // its name is empty for who is configured no more
+	program *program          // of the spec; nil: the helper's own, or none
 }
 
-// steps compares what is configured and loaded with another configuration. They come in the order in which they are made: whoever leaves,
-// dependants first, then what changes, in the order of the new configuration.
+// requires reports whether the helper will require another when the step has been made, as far as that is known.
+func (s *step) requires(name string) bool {
+	info := &s.helper.face.Load().info
+	if s.program != nil && s.program.info != nil {
+		info = s.program.info
+	}
+	return slices.ContainsFunc(slices.Concat(info.Requires, s.spec.Requires), func(r shared.Requirement) bool { return r.Name == name })
+}
+
+// steps compares what is configured and loaded with another configuration. They come in the order in which they are made: whoever can leave
+// at once, so that it stands in nobody's way; what changes, in the order of the new configuration; whoever is held until then; and what
+// is loaded.
 func (h *Host) steps(specs []shared.HelperSpec, next map[string]shared.HelperSpec) []step {
-	sums := h.sums(specs)
+	programs := h.otherPrograms(specs)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	steps := h.departuresLocked(next)
+	var changes, loads []step
 	for _, spec := range specs {
-		old, was := h.catalogue[spec.Name]
-		hp := h.findLocked(spec.Name)
-		c := Change{Helper: spec.Name}
-		switch {
-		case hp == nil && spec.Load != shared.LoadManual && spec.Load != shared.LoadDemand:
-			c.Action, c.Reason = ChangeLoad, "it is not loaded"
-			if !was {
-				c.Reason = "it is new"
-			}
-		case hp == nil && !was:
-			c.Action, c.Reason = ChangeUpdate, "it is new, and not loaded at the start"
-		case hp == nil:
-			c.Action, c.Reason = difference(&old, &spec)
-			if c.Action != "" {
-				c.Action = ChangeUpdate // of the configuration only
-			}
-		default:
-			have := hp.face.Load().spec
-			if was {
-				have.Load = old.Load // it may have been loaded by hand since
-			}
-			c.Action, c.Reason = difference(&have, &spec)
-			if in := hp.inst.Load(); c.Action != ChangeRestart && in != nil && sums[spec.Name] != "" && in.end.SHA256() != "" && in.end.SHA256() != sums[spec.Name] {
-				c.Action, c.Reason = ChangeRestart, "its program is another"
-			}
+		s := step{helper: h.findLocked(spec.Name), spec: spec, program: programs[spec.Name]}
+		s.Helper = spec.Name
+		if s.helper == nil {
+			s.Action, s.Reason = h.absentLocked(&spec)
+		} else {
+			s.Action, s.Reason = h.presentStepLocked(&s)
 		}
-		if c.Action != "" {
-			steps = append(steps, step{Change: c, helper: hp, spec: spec})
+		switch s.Action {
+		case "":
+		case ChangeLoad:
+			loads = append(loads, s)
+		default:
+			changes = append(changes, s)
 		}
 	}
-	return steps
+	early, late := h.departuresLocked(next, changes)
+	return slices.Concat(early, changes, late, loads)
 }
 
-// departuresLocked returns the steps for helpers that are configured no more.
-func (h *Host) departuresLocked(next map[string]shared.HelperSpec) []step {
-	var steps []step
+// absentLocked says what it takes for a helper that is not loaded to be what a spec says.
+func (h *Host) absentLocked(spec *shared.HelperSpec) (ChangeAction, string) {
+	old, was := h.catalogue[spec.Name]
+	switch {
+	case loadWhen(spec) == shared.LoadBoot && !was:
+		return ChangeLoad, "it is new"
+	case loadWhen(spec) == shared.LoadBoot:
+		return ChangeLoad, "it is not loaded"
+	case !was:
+		return ChangeUpdate, "it is new, and not loaded at the start"
+	}
+	action, reason := difference(&old, spec)
+	if action != "" {
+		action = ChangeUpdate // of the configuration only
+	}
+	return action, reason
+}
+
+// presentStepLocked says what it takes for a helper that is loaded to be what the step's spec says.
+func (h *Host) presentStepLocked(s *step) (ChangeAction, string) {
+	old, was := h.catalogue[s.Helper]
+	have := s.helper.face.Load().spec
+	if was {
+		have.Load = old.Load // it may have been loaded by hand since
+	}
+	action, reason := difference(&have, &s.spec)
+	switch {
+	case s.helper.state == shared.StateDisabled && !was && action == "":
+		return ChangeUpdate, "it is new, and disabled"
+	case s.helper.state == shared.StateDisabled && action != "":
+		return ChangeUpdate, reason // it comes back only when an operator insists
+	case s.helper.state == shared.StateDisabled, action == ChangeRestart:
+	case s.program != nil:
+		return ChangeRestart, "its program is another"
+	case s.helper.state == shared.StateFailed && s.helper.op == nil:
+		return ChangeRestart, "it has failed"
+	}
+	return action, reason
+}
+
+// departuresLocked returns the steps for helpers that are configured no more, dependants first: early for those whom nobody but the early
+// holds, and late for the others.
+func (h *Host) departuresLocked(next map[string]shared.HelperSpec, changes []step) (early, late []step) {
 	leaves := map[string]bool{}
 	for name := range h.catalogue {
 		_, stays := next[name]
 		leaves[name] = !stays
 	}
 	for _, hp := range h.dependantsFirstLocked() {
-		if !leaves[hp.name] {
+		if !leaves[hp.name] || hp.state == shared.StateDisabled {
 			continue
 		}
 		leaves[hp.name] = false // told
-		c := Change{Helper: hp.name, Action: ChangeUnload, Reason: "it is not configured any more", BlockedBy: hp.holdersLocked()}
-		c.BlockedBy = slices.DeleteFunc(c.BlockedBy, func(who string) bool { // they leave before
-			return slices.ContainsFunc(steps, func(s step) bool { return s.Helper == who && len(s.BlockedBy) == 0 })
-		})
-		if hp.builtin != nil {
-			c.Reason = "it is not configured any more; a builtin is disabled"
+		s := step{Change: Change{Helper: hp.name, Action: ChangeUnload, Reason: "it is not configured any more"}, helper: hp}
+		if s.BlockedBy = hp.blockersLocked(early); len(s.BlockedBy) == 0 {
+			early = append(early, s)
+			continue
 		}
-		steps = append(steps, step{Change: c, helper: hp})
+		s.BlockedBy = hp.blockersLocked(slices.Concat(early, changes, late))
+		late = append(late, s)
 	}
 	for _, name := range slices.Sorted(maps.Keys(leaves)) {
 		if leaves[name] {
-			steps = append(steps, step{Change: Change{Helper: name, Action: ChangeUpdate, Reason: "it is not configured any more, and not loaded"}})
+			reason := "it is not configured any more, and not loaded"
+			if h.findLocked(name) != nil {
+				reason = "it is not configured any more, and disabled"
+			}
+			late = append(late, step{Change: Change{Helper: name, Action: ChangeUpdate, Reason: reason}})
 		}
 	}
-	return steps
+	return early, late
 }
 
-// sums returns the sums of the programs that specs name now, where a process runs of which that can be asked.
-func (h *Host) sums(specs []shared.HelperSpec) map[string]string {
-	out := map[string]string{}
+// blockersLocked returns who holds a helper, but for those who let go of it in one of the steps before.
+func (hp *helper) blockersLocked(before []step) []string {
+	return slices.DeleteFunc(hp.holdersLocked(), func(who string) bool {
+		return slices.ContainsFunc(before, func(s step) bool {
+			switch s.Action {
+			case ChangeUnload:
+				return len(s.BlockedBy) == 0 && (who == s.Helper || strings.HasSuffix(who, " of "+s.Helper))
+			case ChangeRestart:
+				return who == s.Helper && !s.requires(hp.name)
+			}
+			return false
+		})
+	})
+}
+
+// program is one that is to run in the place of another.
+type program struct {
+	info *shared.Modinfo // what it says of itself; nil: that is not known
+}
+
+// otherPrograms returns, by name, where specs name another program now than the one that runs, as far as that can be asked.
+func (h *Host) otherPrograms(specs []shared.HelperSpec) map[string]*program {
+	out := map[string]*program{}
 	for i := range specs {
 		h.mu.Lock()
 		hp := h.findLocked(specs[i].Name)
-		runs := hp != nil && hp.inst.Load() != nil
 		h.mu.Unlock()
-		if !runs {
+		if hp == nil {
 			continue
 		}
-		if command, err := h.command(&specs[i]); err == nil {
-			if sum, err := launch.Sum(command[0]); err == nil {
-				out[specs[i].Name] = sum
+		in := hp.inst.Load()
+		if in == nil || in.end.SHA256() == "" {
+			continue
+		}
+		command, err := h.command(&specs[i])
+		if err != nil {
+			continue
+		}
+		if sum, err := launch.Sum(command[0]); err == nil && sum != in.end.SHA256() {
+			out[specs[i].Name] = &program{}
+			if info, ok := h.known(specs[i], true); ok {
+				out[specs[i].Name].info = &info
 			}
 		}
 	}
 	return out
-}
-
-// difference says what the change of a spec takes, and why: the most that any part of it takes.
-func difference(old, spec *shared.HelperSpec) (ChangeAction, string) {
-	for _, part := range []struct {
-		action ChangeAction
-		name   string
-		same   bool
-	}{
-		{ChangeRestart, "command", slices.Equal(old.Command, spec.Command)},
-		{ChangeRestart, "sha256", strings.EqualFold(old.SHA256, spec.SHA256)},
-		{ChangeRestart, "version", old.Version == spec.Version},
-		{ChangeRestart, "env", maps.Equal(old.Env, spec.Env)},
-		{ChangeRestart, "config", reflect.DeepEqual(nonEmpty(old.Config), nonEmpty(spec.Config))},
-		{ChangeRestart, "classes", slices.Equal(old.Classes, spec.Classes)},
-		{ChangeRestart, "requires", slices.Equal(old.Requires, spec.Requires)},
-		{ChangeRestart, "limits", old.Limits == spec.Limits},
-		{ChangeReorder, "order", sameOrders(old, spec)},
-		{ChangeUpdate, "timeout", old.Timeout == spec.Timeout},
-		{ChangeUpdate, "on_failure", old.OnFailure == spec.OnFailure && maps.Equal(old.OnCause, spec.OnCause)},
-		{ChangeUpdate, "hook", sameHooks(old.Hooks, spec.Hooks)},
-		{ChangeUpdate, "load", loadWhen(old) == loadWhen(spec)},
-		{ChangeUpdate, "autounload", old.Autounload == spec.Autounload && old.AutounloadAfter == spec.AutounloadAfter},
-	} {
-		if !part.same {
-			return part.action, part.name + " has changed"
-		}
-	}
-	return "", ""
-}
-
-func nonEmpty(m map[string]any) map[string]any {
-	if len(m) == 0 {
-		return nil
-	}
-	return m
-}
-
-// loadWhen takes a helper that was loaded by hand for one that is to be.
-func loadWhen(spec *shared.HelperSpec) shared.LoadWhen { return cmp.Or(spec.Load, shared.LoadBoot) }
-
-func sameOrders(old, spec *shared.HelperSpec) bool {
-	for _, hooks := range [][]shared.HookSpec{old.Hooks, spec.Hooks} {
-		for _, hook := range hooks {
-			if old.Hook(hook.Point).Order != spec.Hook(hook.Point).Order {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-func sameHooks(old, hooks []shared.HookSpec) bool {
-	return slices.EqualFunc(old, hooks, func(a, b shared.HookSpec) bool {
-		return a.Point == b.Point && a.Timeout == b.Timeout && a.OnFailure == b.OnFailure && a.Required == b.Required && maps.Equal(a.OnCause, b.OnCause)
-	})
-}
-
-// take makes the steps and notes in each what became of it.
-func (h *Host) take(ctx context.Context, steps []step) {
-	var loads, updates []*step
-	for i := range steps {
-		s := &steps[i]
-		switch {
-		case s.Action == ChangeLoad:
-			loads = append(loads, s)
-		case s.helper == nil:
-		case s.Action == ChangeUnload:
-			s.Err = h.unload(ctx, s.helper, unloading{disable: true})
-		case s.Action == ChangeRestart && s.helper.builtin == nil:
-			if s.Err = h.replace(ctx, s.helper, func(f *face) { f.spec = s.spec }); s.Err == nil {
-				h.stays(s)
-			}
-		case s.Action == ChangeRestart:
-			s.Err = h.reinit(ctx, s)
-		default:
-			updates = append(updates, s)
-		}
-	}
-	h.update(updates)
-	specs := make([]shared.HelperSpec, len(loads))
-	for i, s := range loads {
-		specs[i] = s.spec
-	}
-	for _, failed := range h.LoadAll(ctx, specs) {
-		for _, s := range loads {
-			// One of the steps before may have required it, and been faster.
-			if s.Helper == failed.Helper && !h.isActive(s.Helper) {
-				s.Err = failed.Err
-			}
-		}
-	}
-}
-
-// update changes what can change under helpers that run: all at once, for one order may contradict another that is about to change too;
-// and if they contradict each other even so, each by itself.
-func (h *Host) update(steps []*step) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	var ready []*step
-	for _, s := range steps {
-		if s.Err = h.updatableLocked(s); s.Err == nil {
-			ready = append(ready, s)
-		}
-	}
-	if h.updateLocked(ready) == nil {
-		return
-	}
-	for _, s := range ready {
-		s.Err = h.updateLocked([]*step{s})
-	}
-}
-
-// updatableLocked returns why a helper cannot be changed now.
-func (h *Host) updatableLocked(s *step) error {
-	hp := s.helper
-	switch {
-	case !slices.Contains(h.helpers, hp):
-		return h.notLoadedLocked(hp.name)
-	case hp.op != nil:
-		return shared.ErrBusy.Errorf("%s is %s", hp.name, hp.doingLocked())
-	}
-	return checkHooks(&s.spec, &hp.face.Load().info)
-}
-
-// updateLocked changes helpers together, or none of them.
-func (h *Host) updateLocked(steps []*step) error {
-	before := make([]*face, len(steps))
-	var bound []*helper
-	for i, s := range steps {
-		before[i] = s.helper.face.Load()
-		next := *before[i]
-		next.spec = s.spec
-		s.helper.face.Store(&next)
-		if s.helper.bound {
-			bound = append(bound, s.helper)
-		}
-	}
-	if err := h.rebindLocked(bound...); err != nil {
-		for i, s := range steps {
-			s.helper.face.Store(before[i])
-		}
-		return err
-	}
-	for _, s := range steps {
-		h.staysLocked(s)
-	}
-	return nil
-}
-
-// staysLocked has a helper stay as long as its spec says now.
-func (h *Host) staysLocked(s *step) {
-	s.helper.after = s.helper.stayLocked()
-	if loadWhen(&s.spec) == shared.LoadBoot {
-		s.helper.autoloaded = false // it is to be there from now on, whoever had it loaded
-	}
-	h.kick()
-}
-
-func (h *Host) stays(s *step) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.staysLocked(s)
-}
-
-// reinit gives a builtin other properties: it is taken out and brought back, for it has no process that could take over. One that is
-// primed has yet to be initialised.
-func (h *Host) reinit(ctx context.Context, s *step) error {
-	if h.isPrimed(s.helper) {
-		h.update([]*step{s})
-		return s.Err
-	}
-	if err := h.unload(ctx, s.helper, unloading{disable: true, forget: true}); err != nil {
-		return err
-	}
-	was := s.helper.face.Load()
-	again := func(spec shared.HelperSpec) error {
-		_, err := h.load(ctx, spec, &loading{classes: was.narrowed, properties: was.overrides})
-		return err
-	}
-	if err := again(s.spec); err != nil {
-		return errors.Join(err, again(was.spec))
-	}
-	return nil
-}
-
-func (h *Host) isPrimed(hp *helper) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return hp.state == shared.StatePrimed
-}
-
-func (h *Host) isActive(name string) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	hp := h.findLocked(name)
-	return hp != nil && hp.isActiveLocked()
 }

@@ -68,7 +68,7 @@ func TestPlan_WhatChangesTakes(t *testing.T) {
 		{"restart h: version has changed", with(func(s *shared.HelperSpec) { s.Version = "~> 1.0" })},
 		{"restart h: classes has changed", with(func(s *shared.HelperSpec) { s.Classes = []shared.Class{"thing"} })},
 		{"restart h: requires has changed", with(func(s *shared.HelperSpec) { s.Requires = []shared.Requirement{{Name: "base"}} })},
-		{"restart h: limits has changed", with(func(s *shared.HelperSpec) { s.Limits.Slot = 100 })},
+		{"update h: limits has changed", with(func(s *shared.HelperSpec) { s.Limits.Slot = 100 })},
 		{"reorder h: order has changed", with(func(s *shared.HelperSpec) { s.Hooks[0].Order.Place = shared.First })},
 		{"update h: hook has changed", with(func(s *shared.HelperSpec) { s.Hooks[0].Timeout = time.Second })},
 		{"update h: timeout has changed", with(func(s *shared.HelperSpec) { s.Timeout = time.Second })},

@@ -36,9 +36,6 @@ func (t *remote) indexIn(in *instance) (uint32, bool) {
 	return 0, false
 }
 
-// weightUnit is how many bytes of context take as much of a helper's room as one call.
-const weightUnit = 4 << 10
-
 // chain is calls of one object on their way: the lane's handler for them.
 type chain struct {
 	helper *helper
@@ -83,17 +80,18 @@ func (t *remote) Call(ctx context.Context, inv *hhook.Invocation) {
 }
 
 func (t *remote) call(ctx context.Context, inv *hhook.Invocation, kind wire.CallKind, timeout time.Duration) hhook.Outcome {
-	if out := t.enter(ctx, inv); out.Cause != shared.CauseNone {
+	p, out := t.enter(ctx, inv)
+	if out.Cause != shared.CauseNone {
 		return out
 	}
 	slot := t.slot(inv)
 	if slot != nil && !serialOf(slot).lock(ctx, inv.Deadline) {
-		t.helper.room.Release(t.helper.weight(inv.Context))
+		p.leave()
 		return hhook.Failed(shared.CauseTimeout, shared.ErrTimeout.Errorf("calls of %s queued for the object did not end in time", t.helper.name))
 	}
 	c := newChain(t.helper, slot)
 	c.sync = true
-	q := queued{inv: *inv, kind: kind, weight: t.helper.weight(inv.Context), target: t}
+	q := queued{inv: *inv, kind: kind, place: p, target: t}
 	q.timeout = min(timeout, time.Until(inv.Deadline))
 	q.inv.Context = nil
 	c.calls = append(c.calls, q)
@@ -111,35 +109,20 @@ func (t *remote) call(ctx context.Context, inv *hhook.Invocation, kind wire.Call
 		}
 		<-c.done // the handler is being told, or has been
 	}
-	out := c.out
+	out = c.out
 	c.recycle()
 	return out
 }
 
 // enter checks whether the helper can be called, and takes a place in its room.
-func (t *remote) enter(ctx context.Context, inv *hhook.Invocation) hhook.Outcome {
+func (t *remote) enter(ctx context.Context, inv *hhook.Invocation) (place, hhook.Outcome) {
 	if _, out := t.helper.alive(); out.Cause != shared.CauseNone {
-		return out
+		return place{}, out
 	}
 	if n := len(inv.Context); n > shared.MaxContext {
-		return hhook.Failed(shared.CauseTooLarge, shared.ErrTooLarge.Errorf("a context of %d bytes, the limit is %d", n, shared.MaxContext))
+		return place{}, hhook.Failed(shared.CauseTooLarge, shared.ErrTooLarge.Errorf("a context of %d bytes, the limit is %d", n, shared.MaxContext))
 	}
-	w := t.helper.weight(inv.Context)
-	if t.helper.room.TryAcquire(w) {
-		return hhook.Outcome{}
-	}
-	wait, cancel := context.WithDeadline(ctx, inv.Deadline)
-	defer cancel()
-	if t.helper.room.Acquire(wait, w) != nil {
-		return hhook.Failed(shared.CauseOverload,
-			shared.ErrOverload.Errorf("%s has %d calls queued or under way", t.helper.name, t.helper.limits.Inflight))
-	}
-	return hhook.Outcome{}
-}
-
-// weight returns how much of the helper's room a call takes: all of it at most.
-func (hp *helper) weight(msg []byte) int64 {
-	return min(1+int64(len(msg)/weightUnit), int64(hp.limits.Inflight))
+	return t.helper.take(ctx, inv.Context, inv.Deadline)
 }
 
 // slot returns the slot that keeps the helper's calls on the object in order, or nil for a call without an object.
@@ -158,12 +141,13 @@ func (t *remote) newOrderSlot() *osd.Slot { return osd.NewOrderSlot(t.helper.id,
 
 // Queue has the hook run in the helper some time.
 func (t *remote) Queue(ctx context.Context, inv *hhook.Invocation) {
-	if out := t.enter(ctx, inv); out.Cause != shared.CauseNone {
+	p, out := t.enter(ctx, inv)
+	if out.Cause != shared.CauseNone {
 		inv.Done(out, 0)
 		return
 	}
 	msg := inv.Context
-	q := queued{inv: *inv, timeout: inv.Hook.Timeout, weight: t.helper.weight(msg), target: t}
+	q := queued{inv: *inv, timeout: inv.Hook.Timeout, place: p, target: t}
 	q.inv.Context = nil
 	slot := t.slot(inv)
 	if slot != nil && !serialOf(slot).put(q, msg) {
@@ -240,7 +224,7 @@ func (c *chain) Fail(i int, cause shared.Cause, err error) {
 }
 
 func (c *chain) end(q *queued, out hhook.Outcome) {
-	c.helper.room.Release(q.weight)
+	q.place.leave()
 	if c.sync {
 		c.out = out
 		return

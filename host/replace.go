@@ -34,21 +34,9 @@ func (h *Host) replace(ctx context.Context, hp *helper, change func(*face)) erro
 	if err := h.beginReplace(hp); err != nil {
 		return err
 	}
-	in, err := h.succeed(ctx, hp, change)
-	var old *instance
-	h.mu.Lock()
-	if err == nil {
-		old, err = h.takeOverLocked(hp, in)
-	}
-	if err != nil && hp.state == shared.StateRestarting { // else it is still active, unless it has died in the meantime
-		hp.state = shared.StateFailed
-	}
-	hp.endLocked()
-	h.mu.Unlock()
+	old, in, err := h.succeed(ctx, hp, change)
+	h.endReplace(hp)
 	if err != nil {
-		if in != nil {
-			in.abort()
-		}
 		return err
 	}
 	hp.log.Info("replaced", "version", in.face.info.Version, "incarnation", in.number, "pid", in.end.PID(), "sha256", in.end.SHA256())
@@ -56,6 +44,15 @@ func (h *Host) replace(ctx context.Context, hp *helper, change func(*face)) erro
 		h.retire(ctx, old)
 	}
 	return nil
+}
+
+func (h *Host) endReplace(hp *helper) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if hp.state == shared.StateRestarting { // else it is still active, unless it has died in the meantime
+		hp.state = shared.StateFailed
+	}
+	hp.endLocked()
 }
 
 func (h *Host) beginReplace(hp *helper) error {
@@ -77,14 +74,41 @@ func (h *Host) beginReplace(hp *helper) error {
 	return nil
 }
 
-// succeed starts, describes and initialises the process that is to take over. What it requires in addition is loaded and held.
-func (h *Host) succeed(ctx context.Context, hp *helper, change func(*face)) (*instance, error) {
+// succeed starts, describes and initialises the process that is to take over, and has it do so. What it requires in addition is loaded and
+// held. If it cannot, nothing stays behind.
+func (h *Host) succeed(ctx context.Context, hp *helper, change func(*face)) (old, in *instance, err error) {
+	in, err = h.successor(ctx, hp, change)
+	if err != nil {
+		return nil, nil, err
+	}
+	undo := h.requirements(hp)
+	l := &loading{} // not forced, though the helper may have been: only a forced load brings back a builtin that is disabled
+	if err = h.initialise(ctx, in, l); err != nil {
+		err = in.giveUp(err)
+	} else if old, err = h.takeOver(hp, in); err != nil {
+		// It goes whatever it says, and must end what it has begun.
+		stop, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
+		defer cancel()
+		if in.dead() == nil {
+			_, _ = in.finish(stop, h.cfg.StopTimeout, true)
+		}
+		err = errors.Join(err, in.stop(stop, h.cfg.StopTimeout))
+	}
+	if err != nil {
+		undo()
+		h.rollBack(ctx, l.brought, hp)
+		return nil, nil, err
+	}
+	return old, in, nil
+}
+
+// successor starts and describes the process that is to take over.
+func (h *Host) successor(ctx context.Context, hp *helper, change func(*face)) (*instance, error) {
 	next := *hp.face.Load()
 	change(&next)
-	old := hp.inst.Load()
 	start, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
 	defer cancel()
-	in, info, err := h.introduce(start, hp, &next, nil, old.number+1)
+	in, info, err := h.introduce(start, hp, &next, nil, hp.inst.Load().number+1)
 	if err != nil {
 		return nil, err
 	}
@@ -94,35 +118,41 @@ func (h *Host) succeed(ctx context.Context, hp *helper, change func(*face)) (*in
 	if in.face, err = next.described(info); err != nil {
 		return nil, in.giveUp(err)
 	}
-	if err := h.compatible(hp, info); err != nil {
+	h.mu.Lock()
+	err = h.compatibleLocked(hp, info) // here too, so that nothing is begun in vain
+	h.mu.Unlock()
+	if err != nil {
 		return nil, in.giveUp(err)
 	}
+	return in, nil
+}
+
+// requirements notes whom a helper requires now, and returns what gives up all that it comes to require from then on.
+func (h *Host) requirements(hp *helper) (undo func()) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	held := slices.Clone(hp.requires)
-	h.mu.Unlock()
-	l := &loading{} // not forced, though the helper may have been: only a forced load brings back a builtin that is disabled
-	if err := h.initialise(ctx, in, l); err != nil {
-		err = in.giveUp(err)
+	return func() {
 		h.mu.Lock()
+		defer h.mu.Unlock()
 		for _, r := range slices.Clone(hp.requires) {
 			if !slices.Contains(held, r) {
 				hp.unlinkLocked(r)
 			}
 		}
-		h.mu.Unlock()
-		h.rollBack(ctx, l.brought, hp)
-		return nil, err
 	}
-	return in, nil
 }
 
-// compatible refuses a process that would not understand the data that objects hold, or is of a version that others cannot work with.
-func (h *Host) compatible(hp *helper, info *shared.Modinfo) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// compatibleLocked refuses a process that would not understand the data that objects hold, or is of a version that others cannot work
+// with, those included that are being loaded.
+func (h *Host) compatibleLocked(hp *helper, info *shared.Modinfo) error {
 	have := hp.face.Load().info
 	for _, d := range hp.dependants {
-		for _, r := range d.face.Load().requires {
+		requires := d.face.Load().requires
+		if d.op != nil && d.op.face != nil {
+			requires = slices.Concat(requires, d.op.face.requires)
+		}
+		for _, r := range requires {
 			if r.Name != hp.name {
 				continue
 			}
@@ -150,14 +180,20 @@ func (hp *helper) objectsLocked() string {
 	return fmt.Sprintf("%d objects hold", hp.objects)
 }
 
-// takeOverLocked makes a process the helper's and returns the one before, if that is to be ended. From here on each object's next call goes
-// to the new one; what is under way ends where it is.
-func (h *Host) takeOverLocked(hp *helper, in *instance) (old *instance, err error) {
+// takeOver makes a process the helper's and returns the one before, which is to be ended. From here on each object's next call goes to the
+// new one; what is under way ends where it is. Whether the two are compatible is decided here, for what it depends on may have changed
+// while the new one initialised itself.
+func (h *Host) takeOver(hp *helper, in *instance) (old *instance, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.closed {
 		return nil, errClosed()
 	}
 	if in.dead() != nil {
 		return nil, shared.ErrHelperGone.Errorf("the new process of %s has died before it took over: %w", hp.name, in.dead())
+	}
+	if err := h.compatibleLocked(hp, &in.face.info); err != nil {
+		return nil, err
 	}
 	old = hp.inst.Load()
 	before := hp.face.Load()
@@ -168,16 +204,23 @@ func (h *Host) takeOverLocked(hp *helper, in *instance) (old *instance, err erro
 		hp.inst.Store(old)
 		return nil, err
 	}
-	for _, r := range slices.Clone(hp.requires) {
-		if !slices.Contains(in.face.requireNames(), r.name) {
-			hp.unlinkLocked(r)
-		}
-	}
+	hp.dropRequirementsLocked()
+	hp.resizeLocked()
 	hp.state, hp.lastErr = shared.StateActive, ""
 	hp.restarts++
 	h.generation++
 	h.publish(Event{Type: EventReplaced, Helper: hp.name, Incarnation: in.number, Message: "version " + in.face.info.Version})
 	return old, nil
+}
+
+// dropRequirementsLocked gives up whom the helper's face does not require any more.
+func (hp *helper) dropRequirementsLocked() {
+	names := hp.face.Load().requireNames()
+	for _, r := range slices.Clone(hp.requires) {
+		if !slices.Contains(names, r.name) {
+			hp.unlinkLocked(r)
+		}
+	}
 }
 
 // rebindLocked puts the hooks that helpers have now in the place of those that they had, on all heads or none. They go on counting where

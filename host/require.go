@@ -13,6 +13,9 @@ func (h *Host) requireAll(ctx context.Context, hp *helper, f *face, l *loading) 
 	if n := len(f.requireNames()); n > h.cfg.MaxRequires {
 		return shared.ErrInvalid.Errorf("%s requires %d helpers, the limit is %d", hp.name, n, h.cfg.MaxRequires)
 	}
+	h.mu.Lock()
+	hp.op.face = f // so that nobody takes over meanwhile whose version it cannot work with
+	h.mu.Unlock()
 	for _, r := range f.requires {
 		if err := h.require(ctx, hp, r, l); err != nil {
 			return fmt.Errorf("%s requires %s: %w", hp.name, r.Name, err)

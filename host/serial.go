@@ -35,7 +35,7 @@ type queued struct {
 	kind     wire.CallKind
 	timeout  time.Duration
 	off, len int           // of the context in the buffer
-	weight   int64         // of its place in the instance's room
+	place    place         // in the helper's room
 	turn     chan struct{} // closed when a synchronous caller's turn has come; nil: asynchronous
 	target   *remote
 }
