@@ -209,7 +209,7 @@ func (h *Host) loadAbsent(ctx context.Context, steps []*step) {
 			i := slices.IndexFunc(steps, func(s *step) bool { return s.Helper == failed.Helper })
 			steps[i].Err = failed.Err
 		}
-		steps = slices.DeleteFunc(steps, func(s *step) bool { return !errors.Is(s.Err, shared.ErrExist) || !h.there(s.Helper) })
+		steps = slices.DeleteFunc(steps, func(s *step) bool { return !errors.Is(s.Err, shared.ErrExist) || !h.onItsWay(s.Helper) })
 	}
 }
 
