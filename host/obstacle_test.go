@@ -95,7 +95,9 @@ func TestCloseDuringARollBack(t *testing.T) {
 	loaded := inBackground(func() error { return h.Load(context.Background(), shared.HelperSpec{Name: "a"}, host.LoadOptions{}) })
 	hosttest.Await(t, "Init", began)
 	closed := inBackground(h.Close)
-	hosttest.Await(t, "the end", closed)
+	if err := hosttest.Await(t, "the end", closed); err != nil {
+		t.Error(err)
+	}
 	wantErr(t, hosttest.Await(t, "the load", loaded), shared.ErrClosed, "")
 }
 
