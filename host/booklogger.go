@@ -163,16 +163,7 @@ type bookWriter struct {
 }
 
 func (w *bookWriter) Write(p []byte) (int, error) {
-	text := strings.TrimRight(string(p), " \t\r\n")
-	level, rest := levelPrefix(text, w.opts.InferLevels && w.opts.InferLevelsWithTimestamp)
-	switch {
-	case w.opts.ForceLevel != hclog.NoLevel:
-		level, text = w.opts.ForceLevel, rest
-	case w.opts.InferLevels && level != hclog.NoLevel:
-		text = rest
-	default:
-		level = hclog.Info
-	}
+	level, text := standardRecord(&w.opts, p)
 	if l := w.logger; l.enabled(level) {
 		l.book.add(l.helper, level, bookText(l.scope, text, l.implied, nil))
 	}

@@ -223,20 +223,25 @@ type slogWriter struct {
 }
 
 func (w *slogWriter) Write(p []byte) (int, error) {
-	text := strings.TrimRight(string(p), " \t\r\n")
-	level, rest := levelPrefix(text, w.opts.InferLevels && w.opts.InferLevelsWithTimestamp)
-	switch {
-	case w.opts.ForceLevel != hclog.NoLevel:
-		level, text = w.opts.ForceLevel, rest
-	case w.opts.InferLevels && level != hclog.NoLevel:
-		text = rest
-	default:
-		level = hclog.Info
-	}
+	level, text := standardRecord(&w.opts, p)
 	if w.logger.enabled(level) {
 		w.logger.write(level, text, nil, 0) // the caller is package log, which helps nobody
 	}
 	return len(p), nil
+}
+
+// standardRecord returns what package log has written as the level and the message of a record.
+func standardRecord(opts *hclog.StandardLoggerOptions, p []byte) (hclog.Level, string) {
+	text := strings.TrimRight(string(p), " \t\r\n")
+	level, rest := levelPrefix(text, opts.InferLevels && opts.InferLevelsWithTimestamp)
+	switch {
+	case opts.ForceLevel != hclog.NoLevel:
+		return opts.ForceLevel, rest
+	case opts.InferLevels && level != hclog.NoLevel:
+		return level, rest
+	default:
+		return hclog.Info, text
+	}
 }
 
 // levelPrefix finds "[WARN] " at the start of a line, or behind a time stamp if stamped, and returns the level and the line without it.
