@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -26,6 +27,7 @@ type fixture struct {
 	proxy    *tcp.Proxy
 	others   []*tcp.Proxy // that a test added
 	upstream *net.TCPListener
+	starved  chan struct{} // has a token when the upstream had no descriptor for a connection
 }
 
 // wrapped hides that its connections are TCP, but for what its methods tell, so that they are neither spliced nor asked for TCP_INFO.
@@ -52,7 +54,7 @@ func bothWays(t *testing.T, test func(t *testing.T, wrap bool)) {
 func newFixture(t testing.TB, wrap bool, opts tcp.Options, handle func(*net.TCPConn)) *fixture {
 	t.Helper()
 	testkit.CheckLeaks(t)
-	f := &fixture{testHost: &testHost{t: t, heads: map[shared.HookPoint]*hhook.Head{}}}
+	f := &fixture{testHost: &testHost{t: t, heads: map[shared.HookPoint]*hhook.Head{}}, starved: make(chan struct{}, 1)}
 	var err error
 	f.upstream = listen(t)
 	if handle == nil {
@@ -122,8 +124,16 @@ func (f *fixture) verify() {
 func (f *fixture) serveUpstream(handle func(*net.TCPConn)) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for {
+		for first := true; ; first = false {
 			c, err := f.upstream.AcceptTCP()
+			for first && errors.Is(err, syscall.EMFILE) { // of a test that limits them, and has to take that back
+				select {
+				case f.starved <- struct{}{}:
+				default:
+				}
+				runtime.Gosched()
+				c, err = f.upstream.AcceptTCP()
+			}
 			if err != nil {
 				return
 			}

@@ -122,7 +122,17 @@ type urgentPair struct {
 	restoreFiles     func()        // with noPipes
 }
 
+// newUrgentPair makes a connection. Where there are to be no pipes it tries again if a descriptor that was closed just then has made room
+// for one, which the upstream then lacks.
 func newUrgentPair(t *testing.T, u urgentCase) *urgentPair {
+	for {
+		if p := tryUrgentPair(t, u); p != nil {
+			return p
+		}
+	}
+}
+
+func tryUrgentPair(t *testing.T, u urgentCase) *urgentPair {
 	upstreams, done := make(chan *net.TCPConn), make(chan struct{})
 	p := &urgentPair{urgentCase: u}
 	p.fixture = newFixture(t, u.wrap, tcp.Options{}, func(c *net.TCPConn) {
@@ -156,7 +166,16 @@ func newUrgentPair(t *testing.T, u urgentCase) *urgentPair {
 		p.restoreFiles = <-limited
 		t.Cleanup(p.restoreFiles)
 	}
-	upstream := <-upstreams
+	var upstream *net.TCPConn
+	select {
+	case upstream = <-upstreams:
+	case <-p.starved:
+		p.restoreFiles()
+		(<-upstreams).Close()
+		client.Close()
+		p.idle()
+		return nil
+	}
 	if u.in {
 		p.sender, p.receiver = client, upstream
 	} else {
