@@ -3,6 +3,7 @@ package host_test
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"pgregory.net/rapid"
@@ -179,19 +180,33 @@ func (s *simulation) doRestart(*rapid.T) {
 
 func (s *simulation) doReconfigure(*rapid.T) {
 	specs := s.specs()
+	plan, err := s.h.Plan(specs)
+	if err != nil {
+		s.Fatal(err)
+	}
 	changes, err := s.h.Reconfigure(s.ctx, specs)
 	if err != nil {
 		s.Fatal(err)
 	}
-	want := s.reconfigure(specs)
-	for _, c := range changes {
+	want, rank := s.reconfigure(specs), 0
+	for i, c := range changes {
 		w, ok := want[c.Helper]
 		if !ok || w.action != c.Action {
-			s.Fatalf("%s %s (%s), want %q", c.Action, c.Helper, c.Reason, w.action)
+			s.Fatalf("%s %s (%s), want %+v", c.Action, c.Helper, c.Reason, w)
+		}
+		if w.rank < rank {
+			s.Fatalf("%s %s comes too late in %v", c.Action, c.Helper, changes)
+		}
+		rank = w.rank
+		if blocked := slices.Sorted(slices.Values(c.BlockedBy)); !slices.Equal(blocked, w.blocked) {
+			s.Fatalf("%s %s is blocked by %q, want %q", c.Action, c.Helper, blocked, w.blocked)
 		}
 		s.same(string(c.Action)+" of "+c.Helper, c.Err, w.err)
+		if c.Err = nil; i >= len(plan) || !reflect.DeepEqual(plan[i], c) {
+			s.Fatalf("the plan was %v, and the changes are %v", plan, changes)
+		}
 	}
-	if len(changes) != len(want) {
-		s.Fatalf("changes %v, want %v", changes, want)
+	if len(changes) != len(want) || len(plan) != len(changes) {
+		s.Fatalf("plan %v, changes %v, want %v", plan, changes, want)
 	}
 }

@@ -157,7 +157,7 @@ func (m *model) succeed(h *modelHelper) (brought []arrived, crashed bool, err er
 	if h.state == shared.StateFailed {
 		h.state = shared.StateRestarting
 	}
-	kept := h.osd
+	kept, runs := h.osd, h.version
 	if err := m.describe(h, ""); err != nil {
 		return nil, false, err
 	}
@@ -171,7 +171,9 @@ func (m *model) succeed(h *modelHelper) (brought []arrived, crashed bool, err er
 			}
 		}
 	}
+	h.runs = runs
 	brought, err = m.requireAll(h, h.wants(), how{})
+	h.runs = ""
 	switch {
 	case err != nil:
 		return brought, false, err
@@ -212,144 +214,4 @@ func (m *model) sweep(pressed bool) {
 	for _, h := range slices.Clone(m.helpers) {
 		try(h)
 	}
-}
-
-// change is what a reload did to one helper.
-type change struct {
-	action host.ChangeAction
-	err    error
-}
-
-func when(spec shared.HelperSpec) shared.LoadWhen { return cmp.Or(spec.Load, shared.LoadBoot) }
-
-// action is what the change of a spec takes.
-func action(old, spec shared.HelperSpec) host.ChangeAction {
-	switch {
-	case !slices.Equal(old.Requires, spec.Requires):
-		return host.ChangeRestart
-	case when(old) != when(spec) || old.Autounload != spec.Autounload:
-		return host.ChangeUpdate
-	}
-	return ""
-}
-
-func (m *model) reconfigure(specs []shared.HelperSpec) map[string]change {
-	m.unordered = true
-	changes, helpers, before := map[string]change{}, map[string]*modelHelper{}, m.catalogue
-	next := map[string]shared.HelperSpec{}
-	for _, spec := range specs {
-		next[spec.Name] = spec
-		old, was := before[spec.Name]
-		h := m.find(spec.Name)
-		helpers[spec.Name] = h
-		switch {
-		case h == nil && when(spec) == shared.LoadBoot:
-			changes[spec.Name] = change{action: host.ChangeLoad}
-		case h == nil && !was, h == nil && action(old, spec) != "":
-			changes[spec.Name] = change{action: host.ChangeUpdate}
-		case h != nil:
-			have := h.spec
-			if was {
-				have.Load = old.Load
-			}
-			if a := action(have, spec); a != "" {
-				changes[spec.Name] = change{action: a}
-			}
-		}
-	}
-	m.catalogue = next
-	m.depart(before, next, changes)
-	for _, action := range []host.ChangeAction{host.ChangeRestart, host.ChangeUpdate, host.ChangeLoad} {
-		for _, spec := range specs {
-			if c, ok := changes[spec.Name]; ok && c.action == action {
-				c.err = m.change(c.action, helpers[spec.Name], spec)
-				changes[spec.Name] = c
-			}
-		}
-	}
-	for name, c := range changes {
-		if old, was := before[name]; c.err != nil && was {
-			m.catalogue[name] = old
-		} else if c.err != nil {
-			delete(m.catalogue, name)
-		}
-	}
-	return changes
-}
-
-// depart has those leave who are configured no more, dependants first.
-func (m *model) depart(before, next map[string]shared.HelperSpec, changes map[string]change) {
-	done := map[*modelHelper]bool{}
-	var try func(h *modelHelper)
-	try = func(h *modelHelper) {
-		if done[h] {
-			return
-		}
-		done[h] = true
-		for _, d := range m.dependants(h) {
-			try(d)
-		}
-		_, was := before[h.name]
-		if _, stays := next[h.name]; was && !stays {
-			changes[h.name] = change{host.ChangeUnload, m.unload(h, true)}
-		}
-	}
-	for _, h := range slices.Clone(m.helpers) {
-		try(h)
-	}
-	for name := range before {
-		if _, stays := next[name]; !stays && changes[name].action == "" {
-			changes[name] = change{action: host.ChangeUpdate}
-		}
-	}
-}
-
-func (m *model) change(action host.ChangeAction, h *modelHelper, spec shared.HelperSpec) error {
-	switch {
-	case action == host.ChangeLoad:
-		_, _, err := m.load(spec, how{})
-		if err == nil {
-			return nil
-		}
-		m.event(host.EventLoadFailed, spec.Name)
-		if h := m.find(spec.Name); h != nil && h.state == shared.StateActive {
-			return nil
-		}
-		return err
-	case h == nil:
-		return nil
-	case action == host.ChangeRestart && !h.builtin:
-		err := m.restart(h, func(h *modelHelper) { h.spec = spec })
-		h.auto = h.auto && (err != nil || when(spec) != shared.LoadBoot)
-		return err
-	case action == host.ChangeRestart:
-		return m.reinit(h, spec)
-	case m.find(spec.Name) != h:
-		return shared.ErrNotExist
-	}
-	h.spec, h.auto = spec, h.auto && when(spec) != shared.LoadBoot
-	return nil
-}
-
-// reinit gives a builtin another spec.
-func (m *model) reinit(h *modelHelper, spec shared.HelperSpec) error {
-	if h.state == shared.StatePrimed && m.find(h.name) == h {
-		h.spec = spec
-		return nil
-	}
-	old := h.spec
-	if m.find(h.name) != h {
-		return shared.ErrNotExist
-	}
-	if h.state == shared.StateDisabled {
-		return shared.ErrBusy
-	}
-	if err := m.leave(h, false); err != nil {
-		return err
-	}
-	_, _, err := m.load(spec, how{})
-	if err != nil {
-		_, _, _ = m.load(old, how{}) // it does not come back either, or does
-	}
-	return err
 }

@@ -256,6 +256,7 @@ func (s *simulation) specs() []shared.HelperSpec {
 			booted = s.find(name) == nil
 		}
 		spec.Autounload = rapid.SampledFrom([]shared.AutounloadPolicy{"", "", shared.AutounloadOnce, shared.AutounloadNever}).Draw(s.T, "policy")
+		spec.Limits.Inflight = rapid.SampledFrom([]int{0, 0, 0, 8}).Draw(s.T, "in flight")
 		if old, ok := s.catalogue[name]; ok && rapid.Bool().Draw(s.T, "same") {
 			spec.Requires = old.Requires
 		} else if rapid.IntRange(0, 9).Draw(s.T, "more") == 0 {

@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -44,8 +45,9 @@ type modelHelper struct {
 	definition
 	name                       string
 	spec                       shared.HelperSpec
-	builtin, auto, tried, dead bool
+	builtin, auto, tried, dead bool // a builtin is dead that could not be initialised again
 	state                      shared.State
+	runs                       string // the version that others see while another takes over; "": its own
 	source                     shared.Source
 	holds, objects, restarts   int
 	incarnation                int
@@ -254,7 +256,7 @@ func (m *model) require(h *modelHelper, r shared.Requirement, how how) (brought 
 		return brought, shared.ErrNotExist
 	case other.state != shared.StateActive, reaches(other, h):
 		return brought, shared.ErrDeadlock
-	case !suits(other.version, r.Constraint):
+	case !suits(cmp.Or(other.runs, other.version), r.Constraint):
 		return brought, shared.ErrIncompatible
 	case how.depth+1+other.height() > m.maxDepth:
 		return brought, shared.ErrTooManyLinks
@@ -291,7 +293,7 @@ func (m *model) leave(h *modelHelper, disable bool) error {
 	}
 	m.generation++
 	if h.builtin && disable {
-		h.state, h.needs = shared.StateDisabled, nil
+		h.state, h.needs, h.dead = shared.StateDisabled, nil, false
 		m.event(host.EventDisabled, h.name)
 		return nil
 	}
