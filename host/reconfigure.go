@@ -131,7 +131,7 @@ func (h *Host) depart(ctx context.Context, s *step) error {
 			return err
 		}
 		err = h.unload(ctx, hp, unloading{disable: true, forget: true})
-		if !h.overtaken(s.Helper, err) {
+		if !h.overtaken(hp, s.Helper, err) {
 			return err
 		}
 	}
@@ -155,7 +155,7 @@ func (h *Host) change(ctx context.Context, steps []*step) (absent []*step) {
 			}
 		}
 		h.update(updates)
-		steps = slices.DeleteFunc(slices.Clone(steps), func(s *step) bool { return !h.overtaken(s.Helper, s.Err) })
+		steps = slices.DeleteFunc(slices.Clone(steps), func(s *step) bool { return !h.overtaken(s.helper, s.Helper, s.Err) })
 	}
 	return absent
 }
@@ -226,10 +226,11 @@ func (h *Host) settled(ctx context.Context, name string) (*helper, error) {
 	}
 }
 
-// overtaken reports whether a step was not made because something else has begun on its helper, or has ended it.
-func (h *Host) overtaken(name string, err error) bool {
-	hp, _, busy := h.look(name)
-	return errors.Is(err, shared.ErrBusy) && busy || errors.Is(err, shared.ErrNotExist) && hp == nil
+// overtaken reports whether a step on a helper was not made because something else has begun on it, or has ended it, perhaps for another of
+// its name.
+func (h *Host) overtaken(hp *helper, name string, err error) bool {
+	now, _, busy := h.look(name)
+	return errors.Is(err, shared.ErrBusy) && busy || errors.Is(err, shared.ErrNotExist) && now != hp
 }
 
 // update changes what can change under helpers that run: all at once, for one order may contradict another that is about to change too;
