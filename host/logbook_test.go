@@ -262,17 +262,26 @@ func TestLogbookHammer(t *testing.T) {
 	b := newLogbook()
 	base, _ := textLog(hclog.Off)
 	const writers, each = 4, 500
-	var writing, reading sync.WaitGroup
+	// Each page is followed before anybody writes on: one that is not yet may be dropped for the many.
+	var loggers [writers]hclog.Logger
+	var subs [writers][3]*LogSubscription
 	for w := range writers {
-		l := b.logger(base, fmt.Sprintf("h%d", w))
-		l.Info("0")
-		for range 3 {
-			records, sub, err := b.follow(fmt.Sprintf("h%d", w))
+		name := fmt.Sprintf("h%d", w)
+		loggers[w] = b.logger(base, name)
+		loggers[w].Info("0")
+		for i := range subs[w] {
+			records, sub, err := b.follow(name)
 			if err != nil || len(records) != 1 {
 				t.Fatalf("%+v, %v", records, err)
 			}
+			defer sub.Close()
+			subs[w][i] = sub
+		}
+	}
+	var writing, reading sync.WaitGroup
+	for w, l := range loggers {
+		for _, sub := range subs[w] {
 			reading.Go(func() {
-				defer sub.Close()
 				for last := 0; last < each; {
 					r, err := sub.Next(t.Context())
 					n := plainNumber(r.Message)
