@@ -274,7 +274,7 @@ func TestLogbookHammer(t *testing.T) {
 			if err != nil || len(records) != 1 {
 				t.Fatalf("%+v, %v", records, err)
 			}
-			defer sub.Close()
+			t.Cleanup(sub.Close)
 			subs[w][i] = sub
 		}
 	}

@@ -3,9 +3,9 @@ package host_test
 import (
 	"context"
 	"fmt"
-	"reflect"
 	"slices"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
 	"github.com/khelp/khelp/host"
@@ -202,7 +202,7 @@ func (s *simulation) doReconfigure(*rapid.T) {
 			s.Fatalf("%s %s is blocked by %q, want %q", c.Action, c.Helper, blocked, w.blocked)
 		}
 		s.same(string(c.Action)+" of "+c.Helper, c.Err, w.err)
-		if c.Err = nil; i >= len(plan) || !reflect.DeepEqual(plan[i], c) {
+		if c.Err = nil; i >= len(plan) || !cmp.Equal(plan[i], c) {
 			s.Fatalf("the plan was %v, and the changes are %v", plan, changes)
 		}
 	}
