@@ -3,6 +3,7 @@ package host_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 
 	"github.com/khelp/khelp/host"
@@ -14,6 +15,7 @@ import (
 func TestReinit_InPlace(t *testing.T) {
 	f := newFixture(t, host.Config{})
 	use := head(t, f.Host, "thing.use", hhook.Options{Kind: hhook.Filter})
+	var mu sync.Mutex   // the two are loaded side by side; protects the following
 	var refuse [2]error // of the next Inits
 	var inits, finis int
 	for _, name := range []string{"one", "two"} {
@@ -22,6 +24,8 @@ func TestReinit_InPlace(t *testing.T) {
 			Properties: []shared.Property{{Name: "x", Type: shared.PropertyInt}},
 			Hooks:      map[shared.HookPoint]host.BuiltinHook{"thing.use": func(_ context.Context, c *host.BuiltinCall) error { c.Data[0]++; return nil }},
 			Init: func(context.Context, map[string]any) error {
+				mu.Lock()
+				defer mu.Unlock()
 				err := refuse[0]
 				refuse[0], refuse[1] = refuse[1], nil
 				inits++
