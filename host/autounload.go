@@ -291,11 +291,11 @@ func (h *Host) autounload(ctx context.Context, hp *helper, expired bool) {
 		err = h.unload(ctx, hp, unloading{expired: expired, since: since})
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlockAndSay()
 	switch {
 	case hp.isActiveLocked():
 		hp.idleSince = later(hp.idleSince, time.Now()) // it is asked again when its time has passed once more
-		hp.log.Debug("not unloaded by itself", "reason", err)
+		h.sayLocked(func() { hp.log.Debug("not unloaded by itself", "reason", err) })
 	case expired:
 		hp.leftLocked()
 	}

@@ -180,7 +180,7 @@ func (d *demand) run(ctx context.Context, spec shared.HelperSpec, l *demandLoad)
 	h := d.host
 	hp, err := h.loadDemanded(ctx, spec)
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlockAndSay()
 	if d.loading != l {
 		return // arrivedLocked has told them
 	}
@@ -188,7 +188,7 @@ func (d *demand) run(ctx context.Context, spec shared.HelperSpec, l *demandLoad)
 	if err != nil {
 		d.delay = min(max(2*d.delay, demandDelay), demandDelayMax)
 		d.err, d.retryAt = err, time.Now().Add(d.delay)
-		h.log.Debug("autoload failed", "helper", d.name, "error", err)
+		h.sayLocked(func() { h.log.Debug("autoload failed", "helper", d.name, "error", err) })
 	}
 	close(l.done)
 }

@@ -2,14 +2,17 @@ package host_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/khelp/khelp/host"
+	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/hosttest"
 	"github.com/khelp/khelp/shared"
 )
@@ -75,6 +78,62 @@ func TestL20_LogsThatAskTheHost(t *testing.T) {
 	f.path.Crash("a")
 	f.EndBoot(t.Context())
 	f.want("")
+}
+
+// So may whoever takes the log of what the host does by itself, or of what comes to nothing.
+func TestL20_LogsOfFailuresThatAskTheHost(t *testing.T) {
+	for what, fail := range map[string]func(*fixture){
+		"a helper that objects to leaving": func(f *fixture) {
+			asked := make(chan struct{})
+			a := plain{Name: "a", Version: "1.0.0"}
+			a.Autounload = func(ctx context.Context) error {
+				select {
+				case asked <- struct{}{}:
+				case <-ctx.Done():
+				}
+				return errors.New("a warm cache")
+			}
+			hosttest.Put(f.path, a)
+			f.must(f.Configure(f.t.Context(), []shared.HelperSpec{{Name: "a", Load: shared.LoadManual, AutounloadAfter: time.Millisecond}}))
+			f.autoload("a")
+			hosttest.Await(f.t, "the first time it is asked", asked)
+			hosttest.Await(f.t, "the second", asked)
+		},
+		"a load on demand that fails": func(f *fixture) {
+			head := head(f.t, f.Host, "p.x", hhook.Options{})
+			var a tally
+			hosttest.Put(f.path, a.helper("a", "p.x"))
+			a.initFails.Store(true)
+			f.onDemand("a")
+			run(f.t, head)
+		},
+		"a builtin that takes no properties any more": func(f *fixture) {
+			var broken atomic.Bool
+			f.must(f.OfferBuiltin(host.Builtin{
+				Name: "b", Version: "1.0.0", Properties: []shared.Property{{Name: "x", Type: shared.PropertyInt}},
+				Init: func(context.Context, map[string]any) error {
+					if broken.Load() {
+						return errors.New("no device")
+					}
+					return nil
+				},
+			}))
+			f.boot(shared.HelperSpec{Name: "b"})
+			broken.Store(true)
+			_, err := f.Reconfigure(f.t.Context(), []shared.HelperSpec{{Name: "b", Config: map[string]any{"x": int64(1)}}})
+			f.must(err)
+			f.want("b=failed")
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := &reentrant{}
+			f := newFixture(t, host.Config{Logger: hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Trace})})
+			w.ask = func() { f.Generation() }
+			fail(f)
+			answered := inBackground(func() error { _, err := f.Stat(context.Background(), ""); return err })
+			f.must(hosttest.Await(t, "an answer of the host", answered))
+		})
+	}
 }
 
 // Close does not wait for a helper that is taken back because the load that brought it has been cut short.

@@ -140,7 +140,7 @@ func (h *Host) changeFace(hp *helper, next *face) error {
 // comeBack ends what exchange began: the builtin is what it was, or has failed.
 func (h *Host) comeBack(hp *helper, was shared.State, failed error) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	defer h.unlockAndSay()
 	down := failed != nil || was == shared.StateFailed
 	hp.state = shared.StateActive
 	if down {
@@ -148,7 +148,7 @@ func (h *Host) comeBack(hp *helper, was shared.State, failed error) {
 	}
 	if failed != nil {
 		hp.lastErr = failed.Error()
-		hp.log.Error("it cannot be initialised again", "error", failed)
+		h.sayLocked(func() { hp.log.Error("it cannot be initialised again", "error", failed) })
 		h.publish(hp.failedBuiltinLocked())
 	} else if !down {
 		hp.lastErr = ""
@@ -156,7 +156,7 @@ func (h *Host) comeBack(hp *helper, was shared.State, failed error) {
 	if hp.down != down {
 		hp.down = down
 		if err := h.rebindLocked(hp); err != nil {
-			hp.log.Error("its hooks do not fit in any more", "error", err) // they did a moment ago
+			h.sayLocked(func() { hp.log.Error("its hooks do not fit in any more", "error", err) }) // they did a moment ago
 		}
 	}
 	hp.resumeLocked()
