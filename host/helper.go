@@ -88,6 +88,11 @@ type binding struct {
 	hook *hhook.Hook
 }
 
+// info returns which of the helper's hooks it is.
+func (b binding) info() shared.HookInfo {
+	return shared.HookInfo{Point: b.head.Point(), Index: b.hook.Index, UData: b.hook.UData}
+}
+
 // hooksLocked returns what the helper hooks at present: what it declared, and what it has added and removed since.
 func (hp *helper) hooksLocked() []shared.HookInfo {
 	if in := hp.inst.Load(); in != nil {

@@ -156,11 +156,7 @@ func (h *Host) bringUp(ctx context.Context, hp *helper, l *loading) error {
 		return in.giveUp(err)
 	}
 	if err := h.activate(in, l); err != nil {
-		// The load has failed already, and this helper goes whatever it says.
-		start, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
-		defer cancel()
-		_, _ = in.finish(start, h.cfg.StopTimeout, true)
-		return errors.Join(err, in.stop(start, h.cfg.StopTimeout))
+		return in.turnDown(ctx, err)
 	}
 	hp.log.Info("loaded", "version", in.face.info.Version, "pid", in.end.PID(), "sha256", in.end.SHA256())
 	return nil
@@ -200,6 +196,18 @@ func (in *instance) giveUp(err error) error {
 	err = in.why(err)
 	in.abort()
 	return err
+}
+
+// turnDown ends an instance that has initialised itself and does not come into use after all, and returns why. It must end what it has
+// begun, and goes whatever it says.
+func (in *instance) turnDown(ctx context.Context, why error) error {
+	cfg := &in.host.cfg
+	ctx, cancel := context.WithTimeout(ctx, cfg.StartTimeout)
+	defer cancel()
+	if in.dead() == nil {
+		_, _ = in.finish(ctx, cfg.StopTimeout, true) // with force there is no refusal
+	}
+	return errors.Join(why, in.stop(ctx, cfg.StopTimeout))
 }
 
 // rollBack unloads what a load has brought that came to nothing, the last first, unless somebody else needs it by now, or it would have

@@ -36,12 +36,15 @@ func (h *Host) Plan(specs []shared.HelperSpec) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	steps := h.steps(specs, next)
+	return changesOf(h.steps(specs, next)), nil
+}
+
+func changesOf(steps []step) []Change {
 	changes := make([]Change, len(steps))
 	for i := range steps {
 		changes[i] = steps[i].Change
 	}
-	return changes, nil
+	return changes
 }
 
 // step is a change with what it takes to make it.

@@ -39,11 +39,7 @@ func (h *Host) Reconfigure(ctx context.Context, specs []shared.HelperSpec) ([]Ch
 		steps = blame(steps, f)
 	}
 	h.keepOld(before, steps)
-	changes := make([]Change, len(steps))
-	for i := range steps {
-		changes[i] = steps[i].Change
-	}
-	return changes, nil
+	return changesOf(steps), nil
 }
 
 func (h *Host) beginChange() error {

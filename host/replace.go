@@ -86,13 +86,7 @@ func (h *Host) succeed(ctx context.Context, hp *helper, change func(*face)) (old
 	if err = h.initialise(ctx, in, l); err != nil {
 		err = in.giveUp(err)
 	} else if old, err = h.takeOver(hp, in); err != nil {
-		// It goes whatever it says, and must end what it has begun.
-		stop, cancel := context.WithTimeout(ctx, h.cfg.StartTimeout)
-		defer cancel()
-		if in.dead() == nil {
-			_, _ = in.finish(stop, h.cfg.StopTimeout, true)
-		}
-		err = errors.Join(err, in.stop(stop, h.cfg.StopTimeout))
+		err = in.turnDown(ctx, err)
 	}
 	if err != nil {
 		undo()

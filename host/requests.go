@@ -118,15 +118,9 @@ func (h *Host) removeHook(in *instance, info shared.HookInfo) error {
 	}
 	in.hooks = slices.Delete(slices.Clone(in.hooks), i, i+1)
 	if in.helper.inst.Load() == in {
-		in.helper.dropHooksLocked(func(b binding) bool {
-			return b.head.Point() == info.Point && sameFunction(b.hook.HookConfig, info)
-		})
+		in.helper.dropHooksLocked(func(b binding) bool { return sameHook(b.info(), info) })
 	}
 	return nil
-}
-
-func sameFunction(a hhook.HookConfig, b shared.HookInfo) bool {
-	return a.Index == b.Index && string(a.UData) == string(b.UData)
 }
 
 func sameHook(a, b shared.HookInfo) bool {

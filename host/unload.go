@@ -368,8 +368,6 @@ func (hp *helper) dropAddedLocked(in *instance) {
 	added := func(info shared.HookInfo) bool {
 		return !slices.ContainsFunc(in.face.info.Hooks, func(x shared.HookInfo) bool { return sameHook(x, info) })
 	}
-	hp.dropHooksLocked(func(b binding) bool {
-		return added(shared.HookInfo{Point: b.head.Point(), Index: b.hook.Index, UData: b.hook.UData})
-	})
+	hp.dropHooksLocked(func(b binding) bool { return added(b.info()) })
 	in.hooks = slices.DeleteFunc(slices.Clone(in.hooks), added)
 }
