@@ -101,14 +101,19 @@ func TestL18_FromDemandToBoot(t *testing.T) {
 		hosttest.Put(f.path, a.helper("a", "p.x"))
 		f.reconfigure(demand("a"))
 		a.initTakes.Store(int64(500 * time.Millisecond))
-		done := make(chan struct{})
-		go func() { f.reconfigure(shared.HelperSpec{Name: "a", Load: shared.LoadBoot}); close(done) }()
+		var changes []host.Change
+		done := inBackground(func() (err error) {
+			changes, err = f.Reconfigure(context.Background(), []shared.HelperSpec{{Name: "a", Load: shared.LoadBoot}})
+			return err
+		})
 		synctest.Wait()
 		if !head.Enabled() {
 			t.Error("while it is loaded nobody stands in")
 		}
 		run(t, head)
-		<-done
+		if err := <-done; err != nil || len(changes) != 1 || changes[0].Err != nil {
+			t.Errorf("%+v, %v", changes, err)
+		}
 		after(time.Hour)
 		if st := f.stat("a"); st.Autoloaded || a.calls.Load() != 1 {
 			t.Errorf("%+v", st)

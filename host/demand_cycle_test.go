@@ -129,7 +129,9 @@ func TestL18_BesideRuns(t *testing.T) {
 						}
 					}
 					if rand.IntN(3) == 0 {
-						f.onDemand("a")
+						if err := f.Configure(t.Context(), []shared.HelperSpec{demand("a")}); err != nil {
+							t.Error(err)
+						}
 					}
 				}
 			})

@@ -48,7 +48,11 @@ func TestL18_ObjectsLoadWhoFollowsThem(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
-				o := object(t, f.Host, "tcp")
+				o, err := f.NewObject(t.Context(), "tcp")
+				if err != nil {
+					t.Error(err)
+					return
+				}
 				if len(o.Slots()) != 2 {
 					t.Errorf("%d slots", len(o.Slots()))
 				}

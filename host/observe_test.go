@@ -114,18 +114,27 @@ func TestL19_UnderConcurrentLoads(t *testing.T) {
 		hosttest.Put(f.path, hp)
 		changing.Go(func() {
 			for round := range 12 {
-				f.must(f.load(name))
+				err := f.load(name)
 				stays.Store(true)
 				wantErr(t, f.unload(name), shared.ErrBusy, "not yet")
 				stays.Store(false)
 				switch round % 4 {
 				case 1:
-					f.must(f.Restart(ctx, name))
+					err = errors.Join(err, f.Restart(ctx, name))
 				case 2:
 					f.path.Crash(name)
-					hosttest.Until(t, "failed", func() bool { return f.helper(name).State == shared.StateFailed })
+					err = errors.Join(err, testkit.Poll(func() error {
+						st, err := f.Stat(ctx, name)
+						if err == nil && st.Helpers[0].State != shared.StateFailed {
+							err = fmt.Errorf("it is %s, not failed", st.Helpers[0].State)
+						}
+						return err
+					}))
 				}
-				f.must(f.unload(name))
+				if err = errors.Join(err, f.unload(name)); err != nil {
+					t.Errorf("%s, round %d: %v", name, round, err)
+					return
+				}
 			}
 		})
 	}

@@ -127,8 +127,8 @@ func TestL9_NothingOfAFailedInitStays(t *testing.T) {
 		if err = errors.Join(err, h.Hold(ctx, "held"), h.Hold(ctx, "held")); err != nil {
 			t.Error(err)
 		}
-		if refs := f.helper("held").Refs; refs != 2 {
-			t.Errorf("refs %d while it initialises, want 2", refs)
+		if st, err := f.Stat(ctx, "held"); err != nil || st.Helpers[0].Refs != 2 {
+			t.Errorf("%+v, %v; want 2 references while it initialises", st, err)
 		}
 		return errors.New("no licence")
 	}
