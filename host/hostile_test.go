@@ -61,8 +61,18 @@ func (s *hostile) asking() func(*wire.ControlToHost) error {
 	id := uint64(0)
 	return func(req *wire.ControlToHost) error {
 		id++
-		s.requests <- &wire.ControlToHost{Id: id, Body: req.GetBody()}
-		return (<-s.answers).GetStatus().Err()
+		patience := time.After(testkit.Patience)
+		select {
+		case s.requests <- &wire.ControlToHost{Id: id, Body: req.GetBody()}:
+		case <-patience:
+			return errors.New("the helper has no stream to ask on")
+		}
+		select {
+		case a := <-s.answers:
+			return a.GetStatus().Err()
+		case <-patience:
+			return errors.New("the host does not answer")
+		}
 	}
 }
 

@@ -68,17 +68,17 @@ func TestReconfigure_LimitOfCalls(t *testing.T) {
 		return inBackground(func() error { _, err := use.Run(ctx, nil, nil); return err })
 	}
 	first := run(context.Background())
-	<-began
+	hosttest.Await(t, "a call", began)
 	specs[0].Limits.Inflight = 2
 	f.reload(specs, "update slow: limits has changed")
 	second, third := run(context.Background()), run(context.Background())
-	<-began
-	<-began
+	hosttest.Await(t, "another call", began)
+	hosttest.Await(t, "a third call", began)
 	specs[0].Limits.Inflight = 1
 	f.reload(specs, "update slow: limits has changed")
 	close(release)
 	for _, done := range []<-chan error{first, second, third, run(context.Background()), run(context.Background())} {
-		f.must(<-done)
+		f.must(hosttest.Await(t, "the end of a run", done))
 	}
 	if st := f.helper("slow"); st.Committed != 5 || len(st.Missed) > 0 {
 		t.Errorf("committed %d, missed %v", st.Committed, st.Missed)

@@ -132,7 +132,7 @@ func TestReconfigure_WaitsForWhatIsUnderWay(t *testing.T) {
 		f.putInit("a", init)
 		f.must(f.Configure(t.Context(), manual("a")))
 		loaded := inBackground(func() error { return f.Load(context.Background(), manual("a")[0], host.LoadOptions{}) })
-		<-began
+		hosttest.Await(t, "Init", began)
 		var done []host.Change
 		reloaded := inBackground(func() (err error) { done, err = f.Reconfigure(context.Background(), test.next); return err })
 		hosttest.Until(t, "the reload", func() bool {
@@ -140,8 +140,8 @@ func TestReconfigure_WaitsForWhatIsUnderWay(t *testing.T) {
 			return !ok && test.next == nil || ok && (spec.Timeout > 0 || len(spec.Env) > 0)
 		})
 		close(release)
-		f.must(<-loaded)
-		f.must(<-reloaded)
+		f.must(hosttest.Await(t, "the load", loaded))
+		f.must(hosttest.Await(t, "the reload", reloaded))
 		if diff := cmp.Diff(test.want, changesAs(done)); diff != "" {
 			t.Errorf("Reconfigure (-want +got):\n%s", diff)
 		}
@@ -158,12 +158,12 @@ func TestReconfigure_OneAtATime(t *testing.T) {
 		_, err := f.Reconfigure(context.Background(), []shared.HelperSpec{{Name: "a"}})
 		return err
 	})
-	<-began
+	hosttest.Await(t, "Init", began)
 	wantErr(t, f.Configure(t.Context(), nil), shared.ErrBusy, "another change of the configuration")
 	_, err := f.Reconfigure(t.Context(), nil)
 	wantErr(t, err, shared.ErrBusy, "another change of the configuration")
 	close(release)
-	f.must(<-reloaded)
+	f.must(hosttest.Await(t, "the reload", reloaded))
 	if _, ok := f.Configured("a"); !ok {
 		t.Error("a is not configured")
 	}

@@ -42,10 +42,10 @@ func TestO8_NoTakeoverOfOtherData(t *testing.T) {
 			began, release, init := held()
 			next(init)(f.path)
 			done := inBackground(func() error { return f.Restart(context.Background(), "swap") })
-			<-began
+			hosttest.Await(t, "Init", began)
 			o := object(t, f.Host, "thing")
 			close(release)
-			wantErr(t, <-done, shared.ErrIncompatible, "1 object holds data")
+			wantErr(t, hosttest.Await(t, "the takeover", done), shared.ErrIncompatible, "1 object holds data")
 			if st := f.helper("swap"); st.Version != "1.0.0" || st.Incarnation != 1 {
 				t.Errorf("%+v", st)
 			}
@@ -64,20 +64,20 @@ func TestReplace_KeepsToWhatIsRequiredBySwitch(t *testing.T) {
 		began, release, init := held()
 		hosttest.Put(f.path, plain{Name: "base", Version: "2.0.0", Init: init})
 		done := inBackground(func() error { return f.Restart(context.Background(), "base") })
-		<-began
+		hosttest.Await(t, "Init of base", began)
 		topBegan, topRelease, topInit := held()
 		f.putInit("top", topInit, "base ~> 1.0")
 		loaded := inBackground(func() error { return f.load("top") })
-		<-topBegan
+		hosttest.Await(t, "Init of top", topBegan)
 		if active {
 			close(topRelease)
-			f.must(<-loaded)
+			f.must(hosttest.Await(t, "top", loaded))
 		}
 		close(release)
-		wantErr(t, <-done, shared.ErrIncompatible, "top requires it")
+		wantErr(t, hosttest.Await(t, "the takeover", done), shared.ErrIncompatible, "top requires it")
 		if !active {
 			close(topRelease)
-			f.must(<-loaded)
+			f.must(hosttest.Await(t, "top", loaded))
 		}
 		if st := f.helper("base"); st.Version != "1.0.0" {
 			t.Errorf("base has version %s", st.Version)
