@@ -3,6 +3,7 @@ package host_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/hosttest"
+	"github.com/khelp/khelp/host/hosttest/testkit"
 	"github.com/khelp/khelp/shared"
 	"github.com/khelp/khelp/shared/helper"
 	"github.com/khelp/khelp/shared/wire"
@@ -153,7 +155,12 @@ func (f *fixture) helper(name string) host.HelperStat {
 // await waits until the registry looks as wanted.
 func (f *fixture) await(want string) {
 	f.t.Helper()
-	hosttest.Until(f.t, want+", now "+f.states(), func() bool { return f.states() == want })
+	f.must(testkit.Poll(func() error {
+		if got := f.states(); got != want {
+			return fmt.Errorf("in the registry: %q, want %q", got, want)
+		}
+		return nil
+	}))
 }
 
 // want checks what is in the registry.
