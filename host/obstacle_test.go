@@ -68,7 +68,8 @@ var _ io.Writer = (*reentrant)(nil)
 func TestL20_LogsThatAskTheHost(t *testing.T) {
 	w := &reentrant{}
 	f := newFixture(t, host.Config{Logger: hclog.New(&hclog.LoggerOptions{Output: w, Level: hclog.Trace})})
-	w.ask = func() { f.Generation() }
+	var asked atomic.Int64
+	w.ask = func() { f.Generation(); asked.Add(1) }
 	f.put("a")
 	f.must(f.load("a"))
 	f.path.Crash("a")
@@ -78,6 +79,9 @@ func TestL20_LogsThatAskTheHost(t *testing.T) {
 	f.path.Crash("a")
 	f.EndBoot(t.Context())
 	f.want("")
+	if asked.Load() == 0 {
+		t.Error("nothing was logged")
+	}
 }
 
 // So may whoever takes the log of what the host does by itself, or of what comes to nothing.
@@ -136,28 +140,36 @@ func TestL20_LogsOfFailuresThatAskTheHost(t *testing.T) {
 	}
 }
 
-// Close does not wait for a helper that is taken back because the load that brought it has been cut short.
+// Close does not wait for a helper that is taken back because the load that brought it has been cut short, by its caller or by Close.
 func TestCloseDuringARollBack(t *testing.T) {
-	path := hosttest.NewPath(t)
-	h, err := host.New(host.Config{Attach: path.Attach, StopTimeout: time.Hour, Autoload: shared.AutoloadScope{Path: true}})
-	if err != nil {
-		t.Fatal(err)
+	for by, want := range map[string]error{"its caller": shared.ErrTimeout, "Close": shared.ErrClosed} {
+		t.Run("by "+by, func(t *testing.T) {
+			path := hosttest.NewPath(t)
+			h, err := host.New(host.Config{Attach: path.Attach, StopTimeout: time.Hour, Autoload: shared.AutoloadScope{Path: true}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			began, never, asked := make(chan struct{}), make(chan struct{}), make(chan struct{})
+			hosttest.Put(path, plain{Name: "a", Version: "1.0.0", Requires: []string{"b"}, Init: blocked(began, never)})
+			hosttest.Put(path, plain{Name: "b", Version: "1.0.0", Fini: func(ctx context.Context) error {
+				close(asked)
+				<-ctx.Done()
+				return nil
+			}})
+			ctx, giveUp := context.WithCancel(context.Background())
+			defer giveUp()
+			loaded := inBackground(func() error { return h.Load(ctx, shared.HelperSpec{Name: "a"}, host.LoadOptions{}) })
+			hosttest.Await(t, "Init", began)
+			if by == "its caller" {
+				giveUp()
+				hosttest.Await(t, "Fini of what is taken back", asked)
+			}
+			if err := hosttest.Await(t, "the end", inBackground(h.Close)); err != nil {
+				t.Error(err)
+			}
+			wantErr(t, hosttest.Await(t, "the load", loaded), want, "")
+		})
 	}
-	began, never := make(chan struct{}), make(chan struct{})
-	asked := make(chan struct{})
-	hosttest.Put(path, plain{Name: "a", Version: "1.0.0", Requires: []string{"b"}, Init: blocked(began, never)})
-	hosttest.Put(path, plain{Name: "b", Version: "1.0.0", Fini: func(ctx context.Context) error {
-		close(asked)
-		<-ctx.Done()
-		return nil
-	}})
-	loaded := inBackground(func() error { return h.Load(context.Background(), shared.HelperSpec{Name: "a"}, host.LoadOptions{}) })
-	hosttest.Await(t, "Init", began)
-	closed := inBackground(h.Close)
-	if err := hosttest.Await(t, "the end", closed); err != nil {
-		t.Error(err)
-	}
-	wantErr(t, hosttest.Await(t, "the load", loaded), shared.ErrClosed, "")
 }
 
 // What sits in its Init is seen, and unloading it with patience waits for it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/khelp/khelp/host"
@@ -194,6 +195,9 @@ func TestL14_HoldsOfHelpers(t *testing.T) {
 	}
 	f.path.Crash("holder")
 	f.await("ertt=active holder=failed")
+	if refs := f.helper("ertt").Refs; refs != 1 {
+		t.Errorf("refs %d when the holder has died, want the operator's", refs)
+	}
 	wantErr(t, f.unload("ertt"), shared.ErrBusy, "held by 1 hold")
 	f.path.Crash("ertt")
 	f.await("ertt=failed holder=failed")
@@ -204,24 +208,29 @@ func TestL14_HoldsOfHelpers(t *testing.T) {
 
 // An unload may wait: for the last reference, whoever held it, and not for ever.
 func TestL14_UnloadWaits(t *testing.T) {
-	f := newFixture(t, host.Config{})
-	f.put("ertt")
-	f.put("vegas", "ertt")
-	f.configure("ertt", "vegas")
-	f.must(f.load("vegas"))
-	f.must(f.Hold("ertt"))
-	ctx := context.Background()
-	wantErr(t, f.Unload(ctx, "ertt", host.UnloadOptions{Wait: time.Millisecond}), shared.ErrBusy, "held by vegas, 1 hold, still after 1ms")
-	f.want("vegas=active ertt=active")
-	gaveUp, giveUp := context.WithCancel(ctx)
-	giveUp()
-	wantErr(t, f.Unload(gaveUp, "ertt", host.UnloadOptions{Wait: time.Hour}), shared.ErrCanceled, "waiting for")
-	waiting := inBackground(func() error { return f.Unload(ctx, "ertt", host.UnloadOptions{Wait: time.Hour}) })
-	f.must(f.Rele("ertt"))
-	f.must(f.unload("vegas"))
-	f.must(hosttest.Await(t, "unload", waiting))
-	f.want("")
-	f.must(f.AddBuiltin(host.Builtin{Name: "clock", Version: "1.0.0"}))
-	f.must(f.Hold("clock"))
-	wantErr(t, f.Unload(ctx, "clock", host.UnloadOptions{Wait: time.Hour}), shared.ErrBusy, "builtin")
+	inBubble(t, func(t *testing.T) {
+		f := bubbleFixture(t, host.Config{})
+		f.put("ertt")
+		f.put("vegas", "ertt")
+		f.configure("ertt", "vegas")
+		f.must(f.load("vegas"))
+		f.must(f.Hold("ertt"))
+		ctx := context.Background()
+		wantErr(t, f.Unload(ctx, "ertt", host.UnloadOptions{Wait: time.Millisecond}), shared.ErrBusy, "held by vegas, 1 hold, still after 1ms")
+		f.want("vegas=active ertt=active")
+		gaveUp, giveUp := context.WithCancel(ctx)
+		giveUp()
+		wantErr(t, f.Unload(gaveUp, "ertt", host.UnloadOptions{Wait: time.Hour}), shared.ErrCanceled, "waiting for")
+		waiting := inBackground(func() error { return f.Unload(ctx, "ertt", host.UnloadOptions{Wait: time.Hour}) })
+		synctest.Wait() // it waits for both
+		f.must(f.Rele("ertt"))
+		synctest.Wait()
+		f.want("vegas=active ertt=active")
+		f.must(f.unload("vegas"))
+		f.must(hosttest.Await(t, "unload", waiting))
+		f.want("")
+		f.must(f.AddBuiltin(host.Builtin{Name: "clock", Version: "1.0.0"}))
+		f.must(f.Hold("clock"))
+		wantErr(t, f.Unload(ctx, "clock", host.UnloadOptions{Wait: time.Hour}), shared.ErrBusy, "builtin")
+	})
 }
