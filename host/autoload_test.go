@@ -85,6 +85,9 @@ func TestL21_AtRunTime(t *testing.T) {
 	f.must(f.load("asking"))
 	f.must(f.Restart(t.Context(), "asking"))
 	wantErr(t, asker.Load(t.Context(), "base"), shared.ErrPermission, "asking asks for base")
+	if got := f.went(host.EventRefused); got != "refused asking" {
+		t.Errorf("events: %s", got)
+	}
 	for _, e := range f.History() {
 		if e.Type == host.EventRefused && e.Incarnation != 2 {
 			t.Errorf("%+v; want incarnation 2", e)

@@ -84,7 +84,10 @@ func TestL18_ReconfiguredBesideALoad(t *testing.T) {
 		go func() { run(t, head); close(done) }()
 		synctest.Wait()
 		spec.OnFailure = shared.Closed
-		f.Reconfigure(context.Background(), []shared.HelperSpec{spec}) //nolint:errcheck // it may be busy with the load
+		changes, err := f.Reconfigure(context.Background(), []shared.HelperSpec{spec})
+		if err != nil || len(changes) != 1 || changes[0].Err != nil {
+			t.Errorf("%+v, %v", changes, err)
+		}
 		<-done
 		if n := countsOn(t, head, "a"); n.Committed != 1 || n.Missed[shared.CauseNotLoaded] != 1 || a.inits.Load() != 2 {
 			t.Errorf("%+v, %d inits", n, a.inits.Load())
