@@ -258,12 +258,6 @@ func (m *model) reinit(h *modelHelper, spec shared.HelperSpec) error {
 		m.rollBack(brought)
 		return err
 	}
-	h.needs = slices.DeleteFunc(h.needs, func(n *modelHelper) bool {
-		return !slices.ContainsFunc(h.wants(), func(r shared.Requirement) bool { return r.Name == n.name })
-	})
-	h.state, h.dead = shared.StateActive, false
-	h.restarts++
-	m.generation++
-	m.event(host.EventReplaced, h.name)
+	m.replaced(h)
 	return nil
 }

@@ -8,61 +8,6 @@ import (
 	"github.com/khelp/khelp/shared"
 )
 
-func (m *model) prime(name string) error {
-	switch h := m.find(name); {
-	case h != nil && h.state == shared.StateDisabled:
-		return shared.ErrPermission
-	case h != nil:
-		return shared.ErrExist
-	}
-	h := m.newcomer(m.asked(name))
-	if err := m.describe(h, ""); err != nil {
-		m.remove(h)
-		return err
-	}
-	h.state = shared.StatePrimed
-	if !h.builtin {
-		h.source = shared.SourceBoot
-	}
-	m.event(host.EventPrimed, name)
-	return nil
-}
-
-// primed returns the primed helpers of a class, all for "".
-func (m *model) primed(class shared.Class) (builtins, others []*modelHelper) {
-	for _, h := range m.helpers {
-		switch {
-		case h.state != shared.StatePrimed || class != "" && h.class != class:
-		case h.builtin:
-			builtins = append(builtins, h)
-		default:
-			others = append(others, h)
-		}
-	}
-	return builtins, others
-}
-
-func (m *model) initClass(class shared.Class) map[string]error {
-	failed := map[string]error{}
-	builtins, others := m.primed(class)
-	for _, h := range slices.Concat(builtins, others) {
-		if h.state != shared.StatePrimed || m.find(h.name) != h {
-			continue // initialised for one that required it
-		}
-		if err := m.operatorLoads(h.name, how{}); err != nil {
-			failed[h.name] = err
-		}
-	}
-	return failed
-}
-
-func (m *model) endBoot() {
-	builtins, others := m.primed("")
-	for _, h := range slices.Concat(builtins, others) {
-		_ = m.leave(h, false) // nobody can hold it
-	}
-}
-
 func (m *model) hold(name string) error {
 	h := m.find(name)
 	switch {
@@ -142,6 +87,12 @@ func (m *model) restart(h *modelHelper, change func(*modelHelper)) error {
 		}
 		return err
 	}
+	m.replaced(h)
+	return nil
+}
+
+// replaced is the end of a restart: what it requires no more is let go of.
+func (m *model) replaced(h *modelHelper) {
 	h.needs = slices.DeleteFunc(h.needs, func(n *modelHelper) bool {
 		return !slices.ContainsFunc(h.wants(), func(r shared.Requirement) bool { return r.Name == n.name })
 	})
@@ -149,7 +100,6 @@ func (m *model) restart(h *modelHelper, change func(*modelHelper)) error {
 	h.restarts++
 	m.generation++
 	m.event(host.EventReplaced, h.name)
-	return nil
 }
 
 // succeed takes another process for a helper as far as its Init.
