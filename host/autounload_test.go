@@ -27,10 +27,10 @@ func TestL16_LeavesAfterItsTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		since := f.autoload("a")
-		if at := f.stat("a").AutounloadAt; !at.Equal(since.Add(10 * time.Second)) {
+		if at := f.helper("a").AutounloadAt; !at.Equal(since.Add(10 * time.Second)) {
 			t.Errorf("autounload at %v, want %v", at, since.Add(10*time.Second))
 		}
-		if at := f.stat("byhand").AutounloadAt; !at.IsZero() {
+		if at := f.helper("byhand").AutounloadAt; !at.IsZero() {
 			t.Errorf("what was loaded by hand is to leave at %v", at)
 		}
 		after(10*time.Second - time.Millisecond)
@@ -63,7 +63,7 @@ func TestL16_Votes(t *testing.T) {
 		for _, policy := range []shared.AutounloadPolicy{"", shared.AutounloadOnce, shared.AutounloadNever} {
 			t.Run(c.what+" "+string(policy), func(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
-					log := &journal{}
+					log := &logBuffer{}
 					f := bubbleFixture(t, host.Config{Logger: log.logger()})
 					var asked atomic.Int32
 					a := helper.Helper[struct{}]{Name: "a", Version: "1.0.0"}
@@ -110,7 +110,7 @@ func TestL16_ReferencesWin(t *testing.T) {
 		f.autoload("counting")
 		o := object(t, f.Host, "tcp")
 		after(time.Minute)
-		if st := f.stat("counting"); st.Refs != 1 || !st.AutounloadAt.IsZero() {
+		if st := f.helper("counting"); st.Refs != 1 || !st.AutounloadAt.IsZero() {
 			t.Errorf("held by an object: %+v", st)
 		}
 		if err := f.Hold("counting"); err != nil {
@@ -135,7 +135,7 @@ func TestL16_ReferencesWin(t *testing.T) {
 			t.Fatal(err)
 		}
 		last := time.Now()
-		if at := f.stat("counting").AutounloadAt; !at.Equal(last.Add(10 * time.Second)) {
+		if at := f.helper("counting").AutounloadAt; !at.Equal(last.Add(10 * time.Second)) {
 			t.Errorf("autounload at %v, want %v", at, last.Add(10*time.Second))
 		}
 		after(10 * time.Second)
@@ -162,7 +162,7 @@ func TestL16_OnceIsNotPutOff(t *testing.T) {
 		if err := f.Rele("a"); err != nil {
 			t.Fatal(err)
 		}
-		if at := f.stat("a").AutounloadAt; !at.IsZero() {
+		if at := f.helper("a").AutounloadAt; !at.IsZero() {
 			t.Errorf("it is to be tried again at %v", at)
 		}
 		after(time.Hour)

@@ -9,8 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/hosttest"
@@ -62,7 +60,7 @@ func told(inits chan string) string {
 // Boot helpers are launched and described first, then initialised class by class, and who is left is ended and logged.
 func TestL12_ClassByClass(t *testing.T) {
 	log := &logBuffer{}
-	f := newFixture(t, host.Config{Logger: hclog.New(&hclog.LoggerOptions{Output: log})})
+	f := newFixture(t, host.Config{Logger: log.logger()})
 	point := head(t, f.Host, "tcp.est_in", hhook.Options{})
 	inits := make(chan string, 10)
 	f.putClassed("base", "misc", inits)

@@ -8,8 +8,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/hosttest"
 	"github.com/khelp/khelp/host/hosttest/testkit"
@@ -45,7 +43,7 @@ func TestL12_DiesBeforeItIsClaimed(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			testkit.CheckLeaks(t)
 			log := &logBuffer{}
-			f := &fixture{Host: hosttest.New(t, host.Config{Logger: hclog.New(&hclog.LoggerOptions{Output: log})}), t: t}
+			f := &fixture{Host: hosttest.New(t, host.Config{Logger: log.logger()}), t: t}
 			spec := shared.HelperSpec{Name: "primed", Command: program("primed")}
 			for _, e := range f.Prime(t.Context(), []shared.HelperSpec{spec}) {
 				t.Fatal(e)

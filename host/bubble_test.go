@@ -1,14 +1,10 @@
 package host_test
 
 import (
-	"bytes"
 	"context"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/hashicorp/go-hclog"
 
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/hosttest"
@@ -46,15 +42,6 @@ func after(d time.Duration) {
 
 func seconds(n int) time.Duration { return time.Duration(n) * time.Second }
 
-func (f *fixture) stat(name string) host.HelperStat {
-	f.t.Helper()
-	st, err := f.Stat(context.Background(), name)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return st.Helpers[0]
-}
-
 // isLoaded reports whether a helper is in the registry.
 func (f *fixture) isLoaded(name string) bool {
 	_, err := f.ID(name)
@@ -72,26 +59,4 @@ func (f *fixture) autoload(names ...string) time.Time {
 		f.t.Fatal(err)
 	}
 	return time.Now()
-}
-
-// journal is a log that a test looks at.
-type journal struct {
-	mu  sync.Mutex // protects the following field
-	buf bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.Write(p)
-}
-
-func (j *journal) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.buf.String()
-}
-
-func (j *journal) logger() hclog.Logger {
-	return hclog.New(&hclog.LoggerOptions{Output: j, Level: hclog.Trace, DisableTime: true})
 }

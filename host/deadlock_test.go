@@ -55,13 +55,6 @@ func (f *fixture) loadSoon(name string) error {
 	return f.Load(soon(f.t), shared.HelperSpec{Name: name}, host.LoadOptions{})
 }
 
-func (f *fixture) wantStates(want string) {
-	f.t.Helper()
-	if got := f.states(); got != want {
-		f.t.Errorf("there are %q, want %q", got, want)
-	}
-}
-
 func TestL10_InitLoadsOneThatRequiresTheLoader(t *testing.T) {
 	f := newFixture(t, host.Config{})
 	hosttest.Put(f.path, asker("a", wants("b", shared.ErrDeadlock), nil))
@@ -71,7 +64,7 @@ func TestL10_InitLoadsOneThatRequiresTheLoader(t *testing.T) {
 	if err := f.loadSoon("a"); err != nil {
 		t.Error(err)
 	}
-	f.wantStates("a=active")
+	f.want("a=active")
 }
 
 func TestL10_TwoLoadEachOtherInInit(t *testing.T) {
@@ -82,7 +75,7 @@ func TestL10_TwoLoadEachOtherInInit(t *testing.T) {
 	if err := f.loadSoon("a"); err != nil {
 		t.Error(err)
 	}
-	f.wantStates("a=active b=active")
+	f.want("a=active b=active")
 }
 
 func TestL7_TwoRequireEachOtherAtTheSameTime(t *testing.T) {
@@ -98,7 +91,7 @@ func TestL7_TwoRequireEachOtherAtTheSameTime(t *testing.T) {
 		for _, e := range failed {
 			wantErr(t, e, shared.ErrDeadlock, "circle")
 		}
-		f.wantStates("")
+		f.want("")
 	}
 }
 
@@ -113,7 +106,7 @@ func TestL9_FiniLoadsOneThatRequiresWhoLeaves(t *testing.T) {
 	if err := f.Unload(soon(t), "a", host.UnloadOptions{}); err != nil {
 		t.Error(err)
 	}
-	f.wantStates("")
+	f.want("")
 }
 
 // TestL20_ManyBehindOne: those that load side by side may be more than load at once, and all wait for the last.
@@ -176,7 +169,7 @@ func TestL9_RollBackBehindTheLoader(t *testing.T) {
 	if err := f.loadSoon("top"); err != nil {
 		t.Error(err)
 	}
-	f.wantStates("top=active")
+	f.want("top=active")
 }
 
 func TestL7_NoCircleByReplacement(t *testing.T) {
@@ -236,7 +229,7 @@ func TestL10_HookUnloadsWhatItIsCalledBy(t *testing.T) {
 	if err := hosttest.Await(t, "the answer", said); err != nil {
 		t.Error(err)
 	}
-	f.wantStates("a=active")
+	f.want("a=active")
 }
 
 // TestL9_AsOthersAreUnderWay: what is asked for of a helper while it is replaced, and while it leaves.
@@ -275,7 +268,7 @@ func TestL9_AsOthersAreUnderWay(t *testing.T) {
 	if err := errors.Join(hosttest.Await(t, "the unload", ended), hosttest.Await(t, "the load", loaded)); err != nil {
 		t.Error(err)
 	}
-	f.wantStates("a=active")
+	f.want("a=active")
 }
 
 // TestL20_ShutdownBehindAHelperThatWaits: a host that ends amid a load whose helper waits for another one.

@@ -118,7 +118,7 @@ func TestL18_FromDemandToBoot(t *testing.T) {
 			t.Errorf("%+v, %v", changes, err)
 		}
 		after(time.Hour)
-		if st := f.stat("a"); st.Autoloaded || a.calls.Load() != 1 {
+		if st := f.helper("a"); st.Autoloaded || a.calls.Load() != 1 {
 			t.Errorf("%+v", st)
 		}
 		if err := f.Unload(t.Context(), "a", host.UnloadOptions{}); err != nil {
@@ -217,7 +217,7 @@ func TestL9_RefusedUnloadOfADemandHelper(t *testing.T) {
 		if n := countsOn(t, head, "a"); n.Committed != 3 || n.Calls != 3 || n.Skipped != 0 || a.inits.Load() != 1 || a.calls.Load() != 4 {
 			t.Errorf("%+v, %d inits, %d calls", n, a.inits.Load(), a.calls.Load())
 		}
-		if st := f.stat("a"); st.State != shared.StateActive || st.Calls != 4 {
+		if st := f.helper("a"); st.State != shared.StateActive || st.Calls != 4 {
 			t.Errorf("%+v", st)
 		}
 	})

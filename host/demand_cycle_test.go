@@ -178,7 +178,7 @@ func TestL18_UnloadedByHandItIsDemandedAgain(t *testing.T) {
 		}
 		run(t, head)
 		after(time.Hour)
-		if st := f.stat("a"); st.Autoloaded || st.State != shared.StateActive {
+		if st := f.helper("a"); st.Autoloaded || st.State != shared.StateActive {
 			t.Errorf("loaded by hand: %+v", st)
 		}
 		if err := f.Unload(t.Context(), "a", host.UnloadOptions{}); err != nil {

@@ -66,7 +66,7 @@ func TestL18_ObjectsLoadWhoFollowsThem(t *testing.T) {
 			t.Errorf("objects waited %v", d)
 		}
 		for name, c := range map[string]*tally{"a": &a, "b": &b} {
-			if st := f.stat(name); st.Objects != 10 || st.Committed != 10 || c.inits.Load() != 1 {
+			if st := f.helper(name); st.Objects != 10 || st.Committed != 10 || c.inits.Load() != 1 {
 				t.Errorf("%s: %+v, %d inits", name, st, c.inits.Load())
 			}
 		}
@@ -90,7 +90,7 @@ func TestO1_FailedDemandLoads(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				log := &journal{}
+				log := &logBuffer{}
 				f := bubbleFixture(t, host.Config{Logger: log.logger()})
 				head(t, f.Host, "p.x", hhook.Options{Kind: c.kind})
 				var a, b tally
@@ -125,14 +125,14 @@ func TestO1_FailedDemandLoads(t *testing.T) {
 				case c.cause == shared.CauseNone && err != nil:
 					t.Fatal(err)
 				case c.cause == shared.CauseNone:
-					if len(o.Slots()) != 1 || f.stat("b").Objects != 1 {
+					if len(o.Slots()) != 1 || f.helper("b").Objects != 1 {
 						t.Errorf("%d slots", len(o.Slots()))
 					}
 					destroy(t, o)
 				case err == nil || !strings.Contains(err.Error(), "a could not follow the object ("+string(c.cause)+")"):
 					t.Errorf("%v", err)
 				}
-				if refs := f.stat("b").Refs; refs != 0 {
+				if refs := f.helper("b").Refs; refs != 0 {
 					t.Errorf("b is left with %d references", refs)
 				}
 				after(20 * time.Second)
@@ -167,8 +167,8 @@ func TestL18_ObjectsWaitForWhoIsLeaving(t *testing.T) {
 		}
 		began := time.Now()
 		o := object(t, f.Host, "tcp")
-		if d := time.Since(began); d != 500*time.Millisecond || len(o.Slots()) != 1 || f.stat("a").Objects != 1 {
-			t.Errorf("%d slots after %v, %+v", len(o.Slots()), d, f.stat("a"))
+		if d := time.Since(began); d != 500*time.Millisecond || len(o.Slots()) != 1 || f.helper("a").Objects != 1 {
+			t.Errorf("%d slots after %v, %+v", len(o.Slots()), d, f.helper("a"))
 		}
 		destroy(t, o)
 	})

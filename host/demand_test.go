@@ -112,7 +112,7 @@ func TestL18_TheFirstRunLoads(t *testing.T) {
 				if a.calls.Load() != 2 || a.inits.Load() != 1 || f.path.Starts("a") != 2 {
 					t.Errorf("%d calls, %d inits, %d starts", a.calls.Load(), a.inits.Load(), f.path.Starts("a"))
 				}
-				st := f.stat("a")
+				st := f.helper("a")
 				if st.Committed != 2 || st.Calls != 2 || st.Skipped != 0 || !st.Autoloaded || st.Source != shared.SourceFilesys {
 					t.Errorf("%+v", st)
 				}
@@ -232,7 +232,7 @@ func TestL18_FailedLoads(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				log := &journal{}
+				log := &logBuffer{}
 				f := bubbleFixture(t, host.Config{Logger: log.logger()})
 				head := head(t, f.Host, "p.x", c.opts)
 				var a tally

@@ -40,7 +40,7 @@ func TestL12_PrimedTwice(t *testing.T) {
 		if (len(failed) > 0) != (want != nil) || len(failed) > 0 && !errors.Is(failed[0], want) {
 			t.Errorf("priming, time %d: %v, want %v", i+1, failed, want)
 		}
-		f.wantStates("a=primed")
+		f.want("a=primed")
 	}
 	if n := f.path.Starts("a"); n != 1 {
 		t.Errorf("%d starts, want 1", n)
@@ -83,7 +83,7 @@ func TestL12_BootHelpersStay(t *testing.T) {
 		t.Fatal(failed[0])
 	}
 	wantErr(t, f.loadSoon("top"), shared.ErrInvalid, "no")
-	f.wantStates("base=active")
+	f.want("base=active")
 }
 
 // TestL6_BuiltinsRollBack: also a builtin is back to what it was when the load that brought it has failed.
@@ -100,7 +100,7 @@ func TestL6_BuiltinsRollBack(t *testing.T) {
 	hosttest.Put(f.path, asker("top", refuse, nil, "fresh", "disabled"))
 	err := f.Load(soon(t), shared.HelperSpec{Name: "top"}, host.LoadOptions{Force: true})
 	wantErr(t, err, shared.ErrInvalid, "no")
-	f.wantStates("disabled=disabled")
+	f.want("disabled=disabled")
 }
 
 // TestL6_TheErrorOfARequirementIsFinal: whatever sentinel its Init returns, it is asked once.
@@ -124,7 +124,7 @@ func TestL6_TheErrorOfARequirementIsFinal(t *testing.T) {
 	if tries != 2 {
 		t.Errorf("Init was asked %d times in all, want 2", tries)
 	}
-	f.wantStates("b=disabled")
+	f.want("b=disabled")
 }
 
 // TestL21_NotByWaitingForOneThatLeaves: that a helper has been here does not mean that others may have it loaded.
@@ -162,7 +162,7 @@ func TestL21_NotByWaitingForOneThatLeaves(t *testing.T) {
 	if !errors.Is(err, shared.ErrNotExist) && !errors.Is(err, shared.ErrPermission) {
 		t.Errorf("load of x: %v", err)
 	}
-	f.wantStates("a=active")
+	f.want("a=active")
 }
 
 // TestK3_NoObjectsOnOneThatLeaves: an object that is made while a helper leaves is none of its, and nobody is turned away for it.
@@ -204,7 +204,7 @@ func TestK3_NoObjectsOnOneThatLeaves(t *testing.T) {
 			}
 		}
 	}
-	f.wantStates("")
+	f.want("")
 }
 
 // TestL19_DeathWhileLeaving: observers hear of it, too.
@@ -243,7 +243,7 @@ func TestL19_DeathWhileLeaving(t *testing.T) {
 	if err := hosttest.Await(t, "the run", run); err != nil {
 		t.Error(err)
 	}
-	f.wantStates("slow=active a=failed")
+	f.want("slow=active a=failed")
 	events := f.History()
 	if last := events[len(events)-1]; last.Type != host.EventFailed || last.Helper != "a" {
 		t.Errorf("the last event is %+v", last)
@@ -270,7 +270,7 @@ func TestL9_ARefusalIsAnAnswer(t *testing.T) {
 	}
 	for _, says = range []*shared.Error{shared.ErrTimeout, shared.ErrHelperGone} {
 		wantErr(t, f.Unload(soon(t), "a", host.UnloadOptions{}), shared.ErrBusy, "refuses")
-		f.wantStates("a=active")
+		f.want("a=active")
 	}
 	says = nil
 	ctx, cancel := context.WithCancel(context.Background())
@@ -281,7 +281,7 @@ func TestL9_ARefusalIsAnAnswer(t *testing.T) {
 	if err := hosttest.Await(t, "the end of the unload", left); err != nil {
 		t.Error(err)
 	}
-	f.wantStates("")
+	f.want("")
 }
 
 // TestL19_CloseOvertakesShutdown: both end, and everything leaves once.
@@ -334,7 +334,7 @@ func TestL18_PrimedInVain(t *testing.T) {
 			t.Errorf("%+v, %v", v, err)
 		}
 	}
-	if f.wantStates("a=active"); calls != 2 {
+	if f.want("a=active"); calls != 2 {
 		t.Errorf("%d calls, want 2", calls)
 	}
 }

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/hosttest"
 	"github.com/khelp/khelp/host/hosttest/testkit"
@@ -176,7 +174,7 @@ func TestL3_ClassesAreNarrowed(t *testing.T) {
 // A helper of another API generation is refused, or forced with a warning. Force passes on to what is required, and properties do not.
 func TestL4_AnotherAPI(t *testing.T) {
 	log := &logBuffer{}
-	f := newFixture(t, host.Config{Logger: hclog.New(&hclog.LoggerOptions{Output: log})})
+	f := newFixture(t, host.Config{Logger: log.logger()})
 	old := func(m *wire.Modinfo) { m.Api = 99 }
 	f.putRaw("old", old)
 	f.putRaw("base", func(m *wire.Modinfo) {

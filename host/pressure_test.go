@@ -49,24 +49,15 @@ func crowd(t *testing.T, m *memory, under host.UnderPressure) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.bootAll("boot")
+	for _, e := range f.Prime(t.Context(), specsOf("boot")) {
+		t.Fatal(e)
+	}
+	f.initClass("")
 	f.autoload("a", "stays")
 	if err := f.load("byhand"); err != nil {
 		t.Fatal(err)
 	}
 	return f
-}
-
-// bootAll primes and initialises helpers.
-func (f *fixture) bootAll(names ...string) {
-	f.t.Helper()
-	specs := make([]shared.HelperSpec, len(names))
-	for i, name := range names {
-		specs[i] = shared.HelperSpec{Name: name, Load: shared.LoadBoot}
-	}
-	for _, err := range append(f.Prime(context.Background(), specs), f.InitClass(context.Background(), "")...) {
-		f.t.Fatal(err)
-	}
 }
 
 func TestL16_UnderPressure(t *testing.T) {

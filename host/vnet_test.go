@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hashicorp/go-hclog"
-
 	"github.com/khelp/khelp/host"
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/host/hosttest"
@@ -120,7 +118,7 @@ func TestH7_Contradictions(t *testing.T) {
 // The same point in several vnets: helpers hook each, and each ends by itself.
 func TestH8_SeveralVnets(t *testing.T) {
 	log := &logBuffer{}
-	f := newFixture(t, host.Config{Logger: hclog.New(&hclog.LoggerOptions{Output: log})})
+	f := newFixture(t, host.Config{Logger: log.logger()})
 	ctx := t.Context()
 	in := func(name string, points ...shared.HookPoint) (*host.Vnet, []*hhook.Head) {
 		v, err := f.Vnet(name)
