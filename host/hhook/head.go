@@ -156,14 +156,13 @@ func (h *Head) Replace(old, hooks []*Hook) error {
 		list = append(list, hook)
 	}
 	for _, hook := range hooks {
+		if hook.seq == 0 { // a hook that comes back keeps its place, and runs that still have it are not disturbed
+			h.added++
+			hook.seq, hook.point = h.added, h.point
+		}
 		if i := slices.IndexFunc(old, func(x *Hook) bool { return x.stats == hook.stats }); i >= 0 {
 			hook.seq, hook.suspended = old[i].seq, old[i].suspended && old[i].ID == hook.ID
 		}
-		if hook.seq == 0 {
-			h.added++
-			hook.seq = h.added
-		}
-		hook.point = h.point
 	}
 	sorted, err := sortHooks(list)
 	if err != nil {

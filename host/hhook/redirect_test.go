@@ -99,6 +99,35 @@ func TestL18_SuccessorsOfAnotherID(t *testing.T) {
 	}
 }
 
+// TestReplaceBack: a hook that comes back, after what was to succeed it did not fit, is not written to while a run has it.
+func TestReplaceBack(t *testing.T) {
+	h := newHead(t, Options{})
+	entered, leave := make(chan struct{}), make(chan struct{})
+	a := newHook(1, "a", func(_ context.Context, inv *Invocation) Outcome {
+		close(entered)
+		if got := inv.Hook.Point(); got != h.Point() {
+			t.Errorf("the hook is on %s", got)
+		}
+		<-leave
+		return Outcome{}
+	})
+	add(t, h, a)
+	done := make(chan struct{})
+	go func() { run(t, h, nil); close(done) }()
+	<-entered
+	next := a.Successor(a.HookConfig)
+	for _, step := range [][2]*Hook{{a, next}, {next, a}} {
+		if err := h.Replace(step[:1], step[1:]); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := next.Point(); got != h.Point() {
+		t.Errorf("its successor was on %s", got)
+	}
+	close(leave)
+	<-done
+}
+
 // TestDraining waits for those only that were there when it was asked for.
 func TestDraining(t *testing.T) {
 	h := newHead(t, Options{})
