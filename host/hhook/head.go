@@ -115,30 +115,7 @@ func (h *Head) Refs() int {
 
 // Add adds hooks, all or none: hhook_add_hook. A hook that is there already (same helper, function and udata) is ErrExist; an order
 // that contradicts itself is ErrInvalid; a closed head is ErrClosed.
-func (h *Head) Add(hooks ...*Hook) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closing {
-		return shared.ErrClosed.Errorf("hook point %s is closed", h.point)
-	}
-	list := h.Hooks()
-	for _, hook := range hooks {
-		if slices.ContainsFunc(list, hook.same) {
-			return shared.ErrExist.Errorf("%s has hook %d on %s already", hook.Helper, hook.Index, h.point)
-		}
-		if hook.seq == 0 { // a hook that comes back keeps its place, and runs that still have it are not disturbed
-			h.added++
-			hook.seq, hook.point = h.added, h.point
-		}
-		list = append(list, hook)
-	}
-	sorted, err := sortHooks(list)
-	if err != nil {
-		return err
-	}
-	h.setLocked(sorted)
-	return nil
-}
+func (h *Head) Add(hooks ...*Hook) error { return h.Replace(nil, hooks) }
 
 // Replace puts other hooks in the place of some, in one step: a run has either these or those. The errors are those of Add; then nothing
 // has changed. A Successor takes over the place of the hook it succeeds and, with the same id, whether that was suspended.
