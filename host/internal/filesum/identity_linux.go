@@ -29,5 +29,6 @@ func identify(file *os.File) (id identity, ok bool) {
 			return identity{}, false
 		}
 	}
-	return identity{dev: st.Dev, ino: st.Ino, size: st.Size, mtime: st.Mtim, ctime: st.Ctim}, true
+	dev := uint64(st.Dev) //nolint:unconvert // a uint32 on mips
+	return identity{dev: dev, ino: st.Ino, size: st.Size, mtime: st.Mtim, ctime: st.Ctim}, true
 }
