@@ -43,16 +43,16 @@ func Open(dir string) *Cache { return &Cache{dir: dir, entries: map[string]*entr
 // A file that is not the one it was by size, time and inode makes the entry worthless; with exact its content decides, which is read for
 // that, so that a copy or a touch costs nothing but the time.
 func (c *Cache) Lookup(command []string, exact bool) (info *shared.Modinfo, sum string, ok bool) {
-	key, files, ok := inspect(command)
-	if !ok {
+	key, command, files := inspect(command)
+	if files == nil {
 		return nil, "", false
 	}
-	for _, from := range []func(key string, command []string) *entry{c.recall, c.read} {
-		e := from(key, command)
+	for _, from := range []func(key string) *entry{c.recall, c.read} {
+		e := from(key)
 		if e == nil {
 			continue
 		}
-		current, refreshed := e.match(files, exact)
+		current, refreshed := e.match(command, files, exact)
 		if current == nil {
 			continue
 		}
@@ -72,8 +72,8 @@ func (c *Cache) Lookup(command []string, exact bool) (info *shared.Modinfo, sum 
 // Store keeps what the helper that a command starts says of itself; sum is the SHA-256, in hex, of the program that was run. Nothing is
 // kept if the program has another sum by now, which Store reads it for unless it knows all this already, or if info cannot be encoded.
 func (c *Cache) Store(command []string, sum string, info *shared.Modinfo) {
-	key, files, ok := inspect(command)
-	if !ok {
+	key, command, files := inspect(command)
+	if files == nil {
 		return
 	}
 	sum = strings.ToLower(sum)
@@ -81,7 +81,7 @@ func (c *Cache) Store(command []string, sum string, info *shared.Modinfo) {
 	if err != nil || c.knows(key, command, files, sum, encoded) {
 		return
 	}
-	e := &entry{command: absolute(command), stored: time.Now(), info: encoded}
+	e := &entry{command: command, stored: time.Now(), info: encoded}
 	for i, f := range files {
 		hashed, err := hash(f.Path, i == 0)
 		if err != nil || i == 0 && hashed.SHA256 != sum {
@@ -95,12 +95,12 @@ func (c *Cache) Store(command []string, sum string, info *shared.Modinfo) {
 
 // knows reports whether there is such an entry already, and sees to it that it is both here and in the directory.
 func (c *Cache) knows(key string, command []string, files []file, sum string, info []byte) bool {
-	for i, from := range []func(key string, command []string) *entry{c.read, c.recall} {
-		e := from(key, command)
+	for i, from := range []func(key string) *entry{c.read, c.recall} {
+		e := from(key)
 		if e == nil {
 			continue
 		}
-		current, refreshed := e.match(files, false)
+		current, refreshed := e.match(command, files, false)
 		if current == nil || current.files[0].SHA256 != sum || !bytes.Equal(current.info, info) {
 			continue
 		}
@@ -114,7 +114,7 @@ func (c *Cache) knows(key string, command []string, files []file, sum string, in
 }
 
 // recall returns the entry in memory, or nil.
-func (c *Cache) recall(key string, _ []string) *entry {
+func (c *Cache) recall(key string) *entry {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.entries[key]
@@ -133,23 +133,21 @@ func (c *Cache) remember(key string, e *entry) {
 	c.entries[key] = e
 }
 
-// inspect returns the key of a command and the files it names, without their sums. A command without a program has none.
-func inspect(command []string) (key string, files []file, ok bool) {
-	command = absolute(command)
-	if command == nil {
-		return "", nil, false
-	}
-	for i, word := range command {
+// inspect returns the key of a command, the command with the absolute path of its program, and the files it names, without their sums. A
+// command without a program has none.
+func inspect(command []string) (key string, words []string, files []file) {
+	words = absolute(command)
+	for i, word := range words {
 		f, err := identify(word)
 		switch {
 		case err == nil:
 			files = append(files, f)
 		case i == 0:
-			return "", nil, false
+			return "", nil, nil
 		}
 	}
-	words := sha256.Sum256([]byte(strings.Join(command, "\x00"))) // no word of a command can have a NUL byte in it
-	return hex.EncodeToString(words[:]), files, true
+	sum := sha256.Sum256([]byte(strings.Join(words, "\x00"))) // no word of a command can have a NUL byte in it
+	return hex.EncodeToString(sum[:]), words, files
 }
 
 // absolute returns the command with the absolute path of its program, or nil if there is none.

@@ -81,8 +81,8 @@ func parse(text []byte) (*entry, error) {
 
 func (c *Cache) path(key string) string { return filepath.Join(c.dir, key+suffix) }
 
-// read returns the entry of a command in the directory, or nil if there is none that can be read.
-func (c *Cache) read(key string, command []string) *entry {
+// read returns the entry in the directory, or nil if there is none that can be read.
+func (c *Cache) read(key string) *entry {
 	if c.dir == "" {
 		return nil
 	}
@@ -101,7 +101,7 @@ func (c *Cache) read(key string, command []string) *entry {
 		return nil
 	}
 	e, err := parse(text)
-	if err != nil || !slices.Equal(e.command, absolute(command)) {
+	if err != nil {
 		return nil
 	}
 	return e

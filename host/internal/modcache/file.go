@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/khelp/khelp/host/internal/filesum"
@@ -87,10 +88,10 @@ func openIdentity(path string, r *os.File) (file, error) {
 	return identity(path, info)
 }
 
-// match returns the entry if it holds for the files as they are now, or nil. Where files have another identity, and exact has their
-// content looked at, it is a new entry, refreshed.
-func (e *entry) match(now []file, exact bool) (current *entry, refreshed bool) {
-	if len(now) != len(e.files) {
+// match returns the entry if it is of this command and holds for the files as they are now, or nil. Where files have another identity, and
+// exact has their content looked at, it is a new entry, refreshed.
+func (e *entry) match(command []string, now []file, exact bool) (current *entry, refreshed bool) {
+	if len(now) != len(e.files) || !slices.Equal(e.command, command) {
 		return nil, false
 	}
 	fresh := &entry{command: e.command, stored: time.Now(), info: e.info}
