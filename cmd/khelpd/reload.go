@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -25,7 +26,7 @@ func (d *server) plan(_ context.Context, specs []shared.HelperSpec, parts []cont
 	if err != nil {
 		return control.Plan{}, err
 	}
-	set, warnings := settingChanges(d.began, d.cfg.Load(), values)
+	set, warnings := settingChanges(*d.inForce.Load(), values)
 	return control.Plan{Changes: changes, Parts: append(set, tcpChanges(d.proxies.blocks(), blocks)...), Warnings: warnings}, nil
 }
 
@@ -73,10 +74,7 @@ func (d *server) reconfigure(ctx context.Context) (control.Plan, error) {
 		return control.Plan{}, err // before anything has changed
 	}
 	var plan control.Plan
-	plan.Parts, plan.Warnings = settingChanges(d.began, d.cfg.Load(), settingsOf(cfg))
-	for i := range plan.Parts {
-		plan.Parts[i].Err = d.set(plan.Parts[i].Name, cfg)
-	}
+	plan.Parts, plan.Warnings = d.changeSettings(cfg)
 	d.cfg.Store(cfg)
 	// Helpers come behind the settings that they load by, and before listeners, so that those find their filters.
 	var err error
@@ -96,6 +94,23 @@ func (d *server) check(ctx context.Context, cfg *config.Config) (hcl.Diagnostics
 		return check(cfg, d.host), nil
 	}
 	return validate(ctx, cfg, false)
+}
+
+// changeSettings brings the settings in line with a configuration. One that could not be is tried again the next time.
+func (d *server) changeSettings(cfg *config.Config) (changes []control.PartChange, warnings []string) {
+	next := settingsOf(cfg)
+	changes, warnings = settingChanges(*d.inForce.Load(), next)
+	inForce := maps.Clone(*d.inForce.Load())
+	for i := range changes {
+		c := &changes[i]
+		if c.Err = d.set(c.Name, cfg); c.Err == nil {
+			inForce[c.Name] = next[c.Name]
+		} else {
+			delete(inForce, c.Name)
+		}
+	}
+	d.inForce.Store(&inForce)
+	return changes, warnings
 }
 
 // set brings one setting in line with a configuration.

@@ -84,8 +84,9 @@ type server struct {
 	log   hclog.Logger
 	life  context.Context // ends when the daemon is asked to
 
-	cfg    atomic.Pointer[config.Config]      // what is in force
-	access atomic.Pointer[control.Authorizer] // of that
+	cfg     atomic.Pointer[config.Config]      // what was read last
+	inForce atomic.Pointer[map[string]string]  // settings by name, without those that could not be brought in line with cfg
+	access  atomic.Pointer[control.Authorizer] // of cfg
 
 	lis     net.Listener // of the control socket; owned by control once that is there
 	host    *host.Host
@@ -103,6 +104,8 @@ func newServer(a *app, path string, cfg *config.Config) *server {
 		app: a, path: path, began: cfg, log: a.logger(cfg.Khelpd), fatal: make(chan error, 1), turn: make(chan struct{}, 1),
 	}
 	d.cfg.Store(cfg)
+	inForce := settingsOf(cfg)
+	d.inForce.Store(&inForce)
 	return d
 }
 

@@ -104,16 +104,17 @@ func attribute[T any](p control.Part, name string, to *T) (ok bool) {
 	return ok
 }
 
-// settingChanges compares settings with those in force. What stays as it is until the daemon is started again is a warning, and is
-// compared with what it was started with.
-func settingChanges(began, now *config.Config, next map[string]string) (changes []control.PartChange, warnings []string) {
+// settingChanges compares settings with those in force. One that is not among these, because it could not be brought in line, has changed
+// whatever it is to be. What stays as it is until the daemon is started again is a warning.
+func settingChanges(inForce, next map[string]string) (changes []control.PartChange, warnings []string) {
 	for _, s := range settings {
 		value, said := next[s.name]
+		was, known := inForce[s.name]
 		switch {
-		case !said:
-		case s.fixed && value != s.of(began):
+		case !said || known && value == was:
+		case s.fixed:
 			warnings = append(warnings, s.name+" has changed, which needs a restart of the daemon")
-		case !s.fixed && value != s.of(now):
+		default:
 			changes = append(changes, control.PartChange{Kind: kindSetting, Name: s.name, Action: "update", Reason: s.name + " has changed"})
 		}
 	}

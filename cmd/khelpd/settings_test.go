@@ -2,7 +2,10 @@ package main
 
 import (
 	"errors"
+	"io"
+	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,21 +67,46 @@ func TestPartsThatNobodyKnows(t *testing.T) {
 func TestSettingChanges(t *testing.T) {
 	began := &config.Config{Khelpd: config.Khelpd{LogLevel: "info", LogFormat: "text"}}
 	now := &config.Config{Khelpd: config.Khelpd{LogLevel: "debug", LogFormat: "json"}}
-	changes, warnings := settingChanges(began, now, settingsOf(now))
+	inForce := settingsOf(now)
+	inForce["log_format"] = "text" // of began
+	changes, warnings := settingChanges(inForce, settingsOf(now))
 	if len(changes) != 0 || len(warnings) != 1 || !strings.HasPrefix(warnings[0], "log_format ") {
 		t.Errorf("no change, but a restart is still due: %v, %q", changes, warnings)
 	}
-	changes, warnings = settingChanges(began, now, settingsOf(began))
+	changes, warnings = settingChanges(inForce, settingsOf(began))
 	if len(changes) != 1 || changes[0].Name != settingLogLevel || len(warnings) != 0 {
 		t.Errorf("back to the start: %v, %q", changes, warnings)
 	}
 	open := &config.Config{Khelpd: now.Khelpd, Access: &config.Access{}}
-	if changes, _ = settingChanges(began, now, settingsOf(open)); len(changes) != 1 || changes[0].Name != settingAccess {
+	if changes, _ = settingChanges(inForce, settingsOf(open)); len(changes) != 1 || changes[0].Name != settingAccess {
 		t.Errorf("access appears: %v", changes)
 	}
 	rule := &config.Config{Khelpd: now.Khelpd, Access: &config.Access{Rules: []shared.AccessRule{{Privileges: []shared.Privilege{"stat"}, GIDs: []uint32{4}}}}}
-	if changes, _ = settingChanges(began, open, settingsOf(rule)); len(changes) != 1 || changes[0].Name != settingAccess {
+	if changes, _ = settingChanges(settingsOf(open), settingsOf(rule)); len(changes) != 1 || changes[0].Name != settingAccess {
 		t.Errorf("a rule appears: %v", changes)
+	}
+}
+
+// A setting that could not be changed is tried again, and also when it is to be again what it was.
+func TestSettingsThatFailAreTriedAgain(t *testing.T) {
+	began := &config.Config{Khelpd: config.Khelpd{LogLevel: "info"}}
+	d := newServer(&app{stderr: io.Discard}, "", began)
+	lis, err := net.Listen("tcp", "127.0.0.1:0") // whose mode cannot be set
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	d.lis = lis
+	open := &config.Config{Khelpd: config.Khelpd{LogLevel: "debug"}, Access: &config.Access{}}
+	for i, next := range []*config.Config{open, open, began} {
+		changes, _ := d.changeSettings(next)
+		j := slices.IndexFunc(changes, func(c control.PartChange) bool { return c.Name == settingAccess })
+		if j < 0 || changes[j].Err == nil {
+			t.Errorf("change %d: %+v", i, changes)
+		}
+		if i == 1 && len(changes) != 1 {
+			t.Errorf("what was changed is changed again: %+v", changes)
+		}
 	}
 }
 
