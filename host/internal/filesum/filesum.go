@@ -16,8 +16,11 @@ import (
 // maxKnown is how many sums are remembered.
 const maxKnown = 256
 
-// settled is how long a file must have been as it is for its times to tell a change: the clock they are taken from ticks slowly.
-const settled = 2 * time.Second
+// How long a file must have been as it is for its times to tell a change: the clock they are taken from ticks slowly.
+const (
+	settled       = 2 * time.Second        // with a file system of which nothing is known; some keep two seconds only
+	settledFinely = 100 * time.Millisecond // with those that keep nanoseconds, of a clock that ticks a hundred times a second at least
+)
 
 // sums are those of files, and those that are just being taken.
 var sums = struct {
