@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -24,6 +25,10 @@ import (
 func TestMain(m *testing.M) { testscript.Main(testkit.Checked(m), programs) }
 
 func TestScripts(t *testing.T) {
+	// A daemon does not reload by a signal that it was started to ignore, as what runs under nohup is; one that is caught here is not ignored.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(hangups) })
 	// testscript's own directory stays behind when not all scripts are run; t.TempDir's is too long for sockets.
 	root, err := os.MkdirTemp("", "s") //nolint:usetesting // see above
 	if err != nil {
