@@ -105,3 +105,47 @@ func (s *Subscription) Close() { s.sub.Close() }
 
 // History returns the last events, oldest first, also after the host has ended. The caller owns the slice.
 func (h *Host) History() []Event { return h.events.history() }
+
+// loadedEventLocked tells of a helper that is active.
+func (hp *helper) loadedEventLocked() Event {
+	e := Event{Time: hp.loadedAt, Type: EventLoaded, Helper: hp.name, Message: "version " + hp.face.Load().info.Version}
+	if in := hp.inst.Load(); in != nil {
+		e.Incarnation = in.number
+	}
+	return e
+}
+
+// presentLocked returns the events that tell how the helpers came to be as they are. One that is about to leave, or to be replaced, is
+// there as long as no event has said otherwise.
+func (h *Host) presentLocked() []Event {
+	var present []Event
+	for _, hp := range h.helpers {
+		switch {
+		case hp.bound:
+			present = append(present, hp.loadedEventLocked())
+			if in := hp.inst.Load(); in != nil && (hp.state == shared.StateFailed || hp.state == shared.StateRestarting) {
+				present = append(present, hp.failedEventLocked(in))
+			}
+			if hp.down {
+				present = append(present, hp.failedBuiltinLocked())
+			}
+		case hp.state == shared.StatePrimed:
+			present = append(present, hp.primedEventLocked())
+		case hp.state == shared.StateDisabled:
+			present = append(present, Event{Type: EventDisabled, Helper: hp.name})
+		}
+	}
+	return present
+}
+
+func (hp *helper) failedEventLocked(in *instance) Event {
+	return Event{Type: EventFailed, Helper: hp.name, Incarnation: in.number, Cause: shared.CauseCrash, Message: hp.lastErr}
+}
+
+func (hp *helper) primedEventLocked() Event {
+	return Event{Type: EventPrimed, Helper: hp.name, Message: "version " + hp.face.Load().info.Version}
+}
+
+func (hp *helper) failedBuiltinLocked() Event {
+	return Event{Type: EventFailed, Helper: hp.name, Cause: shared.CauseCrash, Message: hp.lastErr}
+}

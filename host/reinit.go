@@ -162,10 +162,6 @@ func (h *Host) comeBack(hp *helper, was shared.State, failed error) {
 	hp.resumeLocked()
 }
 
-func (hp *helper) failedBuiltinLocked() Event {
-	return Event{Type: EventFailed, Helper: hp.name, Cause: shared.CauseCrash, Message: hp.lastErr}
-}
-
 // targetLocked is what a builtin's hook calls: its function, while it is initialised.
 func (hp *helper) targetLocked(point shared.HookPoint) hhook.Target {
 	if hp.down {
