@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/khelp/khelp/shared"
 )
@@ -182,7 +183,7 @@ func (h *Host) prime(ctx context.Context, hp *helper, l *loading) error {
 	}
 	hp.face.Store(f)
 	hp.inst.Store(in)
-	hp.state = shared.StatePrimed
+	hp.state, hp.changedAt = shared.StatePrimed, time.Now()
 	hp.source = shared.SourceBoot
 	if hp.builtin != nil {
 		hp.source = shared.SourceBuiltin

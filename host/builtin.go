@@ -188,9 +188,9 @@ func (h *Host) disable(hp *helper) {
 	defer h.mu.Unlock()
 	hp.unbindLocked(nil)
 	hp.unrequireLocked()
-	hp.state, hp.down = shared.StateDisabled, false
+	hp.state, hp.down, hp.changedAt = shared.StateDisabled, false, time.Now()
 	h.generation++
-	h.publish(Event{Type: EventDisabled, Helper: hp.name})
+	h.publish(hp.disabledEventLocked())
 }
 
 // builtinTarget calls a function in this process.

@@ -132,20 +132,24 @@ func (h *Host) presentLocked() []Event {
 		case hp.state == shared.StatePrimed:
 			present = append(present, hp.primedEventLocked())
 		case hp.state == shared.StateDisabled:
-			present = append(present, Event{Type: EventDisabled, Helper: hp.name})
+			present = append(present, hp.disabledEventLocked())
 		}
 	}
 	return present
 }
 
 func (hp *helper) failedEventLocked(in *instance) Event {
-	return Event{Type: EventFailed, Helper: hp.name, Incarnation: in.number, Cause: shared.CauseCrash, Message: hp.lastErr}
+	return Event{Time: hp.changedAt, Type: EventFailed, Helper: hp.name, Incarnation: in.number, Cause: shared.CauseCrash, Message: hp.lastErr}
 }
 
 func (hp *helper) primedEventLocked() Event {
-	return Event{Type: EventPrimed, Helper: hp.name, Message: "version " + hp.face.Load().info.Version}
+	return Event{Time: hp.changedAt, Type: EventPrimed, Helper: hp.name, Message: "version " + hp.face.Load().info.Version}
 }
 
 func (hp *helper) failedBuiltinLocked() Event {
-	return Event{Type: EventFailed, Helper: hp.name, Cause: shared.CauseCrash, Message: hp.lastErr}
+	return Event{Time: hp.changedAt, Type: EventFailed, Helper: hp.name, Cause: shared.CauseCrash, Message: hp.lastErr}
+}
+
+func (hp *helper) disabledEventLocked() Event {
+	return Event{Time: hp.changedAt, Type: EventDisabled, Helper: hp.name}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -28,19 +29,20 @@ type helper struct {
 	freesSkipped atomic.Uint64            // Free that a dead process could not be asked for
 
 	// The following are protected by host.mu.
-	state    shared.State
-	op       *operation // nil: none is under way
-	rising   *instance  // of a load under way, or nil
-	failure  error      // why the last load has failed
-	lastErr  string
-	restarts uint64
-	down     bool // a builtin that has finished and could not be initialised again
-	bound    bool // its hooks go onto heads that appear
-	bindings []binding
-	drains   []func(context.Context) error // wait for the runs that had the hooks when it began to leave
-	aside    int                           // the era of the stand-ins that have taken the hooks' places while it leaves; 0: none
-	gone     []*hhook.Hook                 // whose heads are gone, the last few
-	past     hhook.Counts                  // of those before
+	state     shared.State
+	op        *operation // nil: none is under way
+	rising    *instance  // of a load under way, or nil
+	failure   error      // why the last load has failed
+	lastErr   string
+	changedAt time.Time // when it was primed, was disabled or failed, whichever was last
+	restarts  uint64
+	down      bool // a builtin that has finished and could not be initialised again
+	bound     bool // its hooks go onto heads that appear
+	bindings  []binding
+	drains    []func(context.Context) error // wait for the runs that had the hooks when it began to leave
+	aside     int                           // the era of the stand-ins that have taken the hooks' places while it leaves; 0: none
+	gone      []*hhook.Hook                 // whose heads are gone, the last few
+	past      hhook.Counts                  // of those before
 
 	references
 	lifetime

@@ -151,6 +151,7 @@ func TestL19_UnderConcurrentLoads(t *testing.T) {
 
 // What is under way when a subscriber comes is still as it was.
 func TestL19_PresentState(t *testing.T) {
+	start := time.Now()
 	f := newFixture(t, host.Config{})
 	for _, name := range []string{"active", "failed", "boot", "gone"} {
 		f.put(name)
@@ -186,6 +187,9 @@ func TestL19_PresentState(t *testing.T) {
 		e, err := s.Next(ctx)
 		if got := string(e.Type) + " " + e.Helper; err != nil || got != want {
 			t.Errorf("heard %s, %v; want %s", got, err, want)
+		}
+		if e.Time.Before(start) || e.Time.After(time.Now()) {
+			t.Errorf("%s was at %v", want, e.Time)
 		}
 	}
 	for _, want := range []string{"primed boot", "loaded active", "loaded failed", "failed failed", "loaded leaving", "disabled clock"} {

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/khelp/khelp/host/hhook"
 	"github.com/khelp/khelp/shared"
@@ -147,7 +148,7 @@ func (h *Host) comeBack(hp *helper, was shared.State, failed error) {
 		hp.state = shared.StateFailed
 	}
 	if failed != nil {
-		hp.lastErr = failed.Error()
+		hp.lastErr, hp.changedAt = failed.Error(), time.Now()
 		h.sayLocked(func() { hp.log.Error("it cannot be initialised again", "error", failed) })
 		h.publish(hp.failedBuiltinLocked())
 	} else if !down {

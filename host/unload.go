@@ -358,7 +358,7 @@ func (h *Host) failed(in *instance) {
 // failLocked notes that the instance of an active helper is dead.
 func (h *Host) failLocked(in *instance) {
 	hp := in.helper
-	hp.state, hp.lastErr = shared.StateFailed, in.err.Error()
+	hp.state, hp.lastErr, hp.changedAt = shared.StateFailed, in.err.Error(), time.Now()
 	h.sayLocked(func() { hp.log.Error("helper is gone", "pid", in.end.PID(), "error", in.err) })
 	h.publish(hp.failedEventLocked(in))
 }
