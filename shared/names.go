@@ -54,8 +54,7 @@ func ValidateName(what, name string) error {
 	if name == "" {
 		return ErrInvalid.Errorf("%s is empty", what)
 	}
-	for i := range len(name) {
-		c := name[i]
+	for i, c := range name {
 		if c >= 'a' && c <= 'z' || i > 0 && (c >= '0' && c <= '9' || c == '_' || c == '-') {
 			continue
 		}

@@ -72,10 +72,32 @@ Exit codes: ` + exitHelp() + `.`,
 		a.statCommand(), a.infoCommand(), a.hooksCommand(), a.objectsCommand(), a.eventsCommand(), a.logsCommand(),
 		a.versionCommand(),
 	)
+	checkTopics(root)
 	return root
 }
 
-// unknownCommand is called for what cobra took for arguments of the root, because it is no command.
+// checkTopics has the commands that cobra adds refuse what there is no help for, and no completion of.
+func checkTopics(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				topic, rest, err := root.Find(args)
+				if err != nil || len(rest) == 0 {
+					return err
+				}
+				return unknownCommand(topic, rest)
+			}
+		case "completion":
+			cmd.Args = unknownCommand
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+}
+
+// unknownCommand is called for what cobra took for arguments of a command that has none, because it is no command.
 func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
