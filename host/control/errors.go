@@ -54,7 +54,7 @@ func errorDetail(err error) *controlv1.ErrorDetail {
 	}
 	detail := &controlv1.ErrorDetail{Code: int32(errorCode(err)), Message: validText(err.Error())}
 	for _, p := range shared.PropertyErrors(err) {
-		detail.Properties = append(detail.Properties, &controlv1.PropertyError{Name: p.Name, Message: validText(p.Err.Error())})
+		detail.Properties = append(detail.Properties, &controlv1.PropertyError{Name: validText(p.Name), Message: validText(p.Err.Error())})
 	}
 	var config *ConfigError
 	if errors.As(err, &config) {
